@@ -1,0 +1,51 @@
+//! The finalizer, labels, annotations and Secret types that the operator reads and writes.
+
+/// Keeps a `CustomerMasterKey` until its key is scheduled for deletion or retained (design, rule 5).
+pub const FINALIZER: &str = "cmk-operator.dev/finalizer";
+
+/// On a `CustomerMasterKey`: the id of its key, written together with the finalizer, so that identity does
+/// not live in status alone (design, rule 1).
+pub const KEY_ID: &str = "cmk-operator.dev/key-id";
+
+/// On a `CustomerMasterKey`: give up the key with this id and make a new one (design, rule 5). It acts only
+/// while the key's record has that id.
+pub const ABANDON_KEY: &str = "cmk-operator.dev/abandon-key";
+
+/// On a Namespace, `"true"`: keys of a namespace of the same name that existed before may be taken over
+/// (design, rule 5).
+pub const ADOPT_KEYS: &str = "cmk-operator.dev/adopt-keys";
+
+/// On a `DataKey` and on its Secret: the data key's ciphertext, base64 (design, rule 12).
+pub const CIPHERTEXT_BLOB: &str = "cmk-operator.dev/ciphertext-blob";
+
+/// On a delivered Secret: `NAMESPACE/NAME` of its `DataKey`. Also the reserved entry of the encryption
+/// context of every generated data key (design, rule 12).
+pub const DATA_KEY: &str = "cmk-operator.dev/data-key";
+
+/// On a delivered Secret: which labels and annotations came from `spec.secret`, as JSON, so that one taken
+/// out of the spec is taken off the Secret.
+pub const APPLIED_METADATA: &str = "cmk-operator.dev/applied-metadata";
+
+/// Every label, annotation and encryption-context entry that begins with this is the operator's.
+pub const RESERVED_PREFIX: &str = "cmk-operator.dev/";
+
+/// Label on every Secret that the operator makes: what it is for.
+pub const COMPONENT_LABEL: &str = "cmk-operator.dev/component";
+/// Value of [`COMPONENT_LABEL`] on a Secret delivered for a `DataKey`.
+pub const COMPONENT_DATA_KEY: &str = "data-key";
+/// Value of [`COMPONENT_LABEL`] on the record of a key.
+pub const COMPONENT_RECORD: &str = "key-record";
+/// Value of [`COMPONENT_LABEL`] on the generated root key.
+pub const COMPONENT_ROOT_KEY: &str = "root-key";
+
+/// The usual label that says which program manages an object, and our value of it.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Value of [`MANAGED_BY_LABEL`], and our field manager.
+pub const MANAGER: &str = "cmk-operator";
+
+/// Secret type of the record of a key (design, section 4).
+pub const KEY_RECORD_TYPE: &str = "kms.cmk-operator.dev/key";
+/// Secret type of the generated root key.
+pub const ROOT_KEY_TYPE: &str = "kms.cmk-operator.dev/root-key";
+/// Name of the Secret that holds the generated root key, in the operator's namespace.
+pub const ROOT_KEY_SECRET: &str = "cmk-root-key";

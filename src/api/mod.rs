@@ -1,0 +1,17 @@
+//! The custom resources: types, the CEL rules in their schemas, condition types and reasons, and the
+//! ValidatingAdmissionPolicies that go with them. Nothing here talks to a cluster.
+
+pub mod conditions;
+pub mod crds;
+pub mod customer_master_key;
+pub mod data_key;
+pub mod metadata;
+pub mod policies;
+
+pub use customer_master_key::{CustomerMasterKey, CustomerMasterKeySpec, CustomerMasterKeyStatus};
+pub use data_key::{DataKey, DataKeySpec, DataKeyStatus};
+
+/// The API group of all our kinds.
+pub const GROUP: &str = "kms.cmk-operator.dev";
+/// The one version served.
+pub const VERSION: &str = "v1alpha1";

@@ -1,0 +1,293 @@
+//! The traits of this folder over a real API server.
+
+use std::{future::Future, time::Duration};
+
+use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{Namespace, ObjectReference, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, WatchEvent, WatchParams},
+    core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta},
+    runtime::{
+        events::{Event, EventType, Recorder, Reporter},
+        reflector::{ObjectRef, Store},
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::{ApiError, Cluster, EventNote, History, KeyObjectView, NamespaceView, Objects, Secrets};
+use crate::api::{CustomerMasterKey, metadata};
+
+/// How long one call may take, retries of the client included. Its own retries go on for very much longer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Objects a page when listing: a page of 500 answers in 60 ms where all 10,000 take seconds.
+const PAGE: u32 = 500;
+
+/// How long to collect the recorded history of an object. All of it is sent at once, from the API server's
+/// watch cache; what comes later is not history.
+const HISTORY_SECONDS: u32 = 3;
+
+/// What the watches have seen.
+#[derive(Clone)]
+pub struct Views {
+    /// Namespaces, without their contents.
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// What is watched: one namespace each, or all.
+    pub scopes: Vec<Option<String>>,
+    /// Every `CustomerMasterKey` watched, also those that could not be read; one store a scope.
+    pub keys: Vec<Store<DeserializeGuard<CustomerMasterKey>>>,
+}
+
+/// A real API server.
+#[derive(Clone)]
+pub struct KubeCluster {
+    client: Client,
+    views: Views,
+    recorder: Recorder,
+}
+
+impl KubeCluster {
+    /// The API server behind `client`; `views` are fed by whoever runs the watches.
+    #[must_use]
+    pub fn new(client: Client, views: Views) -> Self {
+        let reporter = Reporter { controller: metadata::MANAGER.into(), instance: std::env::var("POD_NAME").ok() };
+        Self { recorder: Recorder::new(client.clone(), reporter), client, views }
+    }
+
+    fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+}
+
+async fn call<T>(request: impl Future<Output = Result<T, kube::Error>> + Send) -> Result<T, ApiError> {
+    match tokio::time::timeout(CALL_TIMEOUT, request).await {
+        Ok(answer) => answer.map_err(ApiError::from),
+        Err(_) => Err(ApiError::Unavailable(format!("no answer within {} s", CALL_TIMEOUT.as_secs()))),
+    }
+}
+
+fn post() -> PostParams {
+    PostParams { field_manager: Some(metadata::MANAGER.into()), ..PostParams::default() }
+}
+
+fn namespace_of<K: ResourceExt>(object: &K) -> String {
+    object.namespace().unwrap_or_default()
+}
+
+/// A write without a precondition is a bug of ours, not an answer of the API server: refuse to send it.
+fn precondition<K: ResourceExt>(object: &K) -> Result<Preconditions, ApiError> {
+    match (object.uid(), object.resource_version()) {
+        (Some(uid), Some(version)) => Ok(Preconditions { uid: Some(uid), resource_version: Some(version) }),
+        _ => Err(ApiError::Conflict("the object to write has no UID or resourceVersion".into())),
+    }
+}
+
+impl Secrets for KubeCluster {
+    async fn get_secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError> {
+        call(self.api::<Secret>(namespace).get_opt(name)).await
+    }
+
+    async fn list_secrets(&self, namespace: &str, type_: &str) -> Result<Vec<Secret>, ApiError> {
+        let api = self.api::<Secret>(namespace);
+        let mut params = ListParams::default().fields(&format!("type={type_}")).limit(PAGE);
+        let mut all = Vec::new();
+        loop {
+            let page = call(api.list(&params)).await?;
+            all.extend(page.items);
+            match page.metadata.continue_ {
+                Some(token) if !token.is_empty() => params = params.continue_token(&token),
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    async fn create_secret(&self, secret: &Secret) -> Result<Secret, ApiError> {
+        call(self.api::<Secret>(&namespace_of(secret)).create(&post(), secret)).await
+    }
+
+    async fn replace_secret(&self, secret: &Secret) -> Result<Secret, ApiError> {
+        precondition(secret)?;
+        call(self.api::<Secret>(&namespace_of(secret)).replace(&secret.name_any(), &post(), secret)).await
+    }
+
+    async fn delete_secret(&self, secret: &Secret) -> Result<(), ApiError> {
+        let params = DeleteParams { preconditions: Some(precondition(secret)?), ..DeleteParams::default() };
+        call(self.api::<Secret>(&namespace_of(secret)).delete(&secret.name_any(), &params)).await.map(drop)
+    }
+}
+
+impl<K> Objects<K> for KubeCluster
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    K: Serialize + DeserializeOwned + Clone + std::fmt::Debug + Send + Sync,
+{
+    async fn get_object(&self, namespace: &str, name: &str) -> Result<Option<K>, ApiError> {
+        call(self.api::<K>(namespace).get_opt(name)).await
+    }
+
+    async fn patch_metadata(&self, object: &K, patch: Value) -> Result<K, ApiError> {
+        let on = precondition(object)?;
+        let mut metadata = json!({"uid": on.uid, "resourceVersion": on.resource_version});
+        if let (Value::Object(into), Value::Object(from)) = (&mut metadata, patch) {
+            into.extend(from);
+        }
+        let params = PatchParams { field_manager: Some(metadata::MANAGER.into()), ..PatchParams::default() };
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        call(self.api::<K>(&namespace_of(object)).patch(&object.name_any(), &params, &patch)).await
+    }
+
+    async fn replace_status(&self, object: &K) -> Result<K, ApiError> {
+        precondition(object)?;
+        call(self.api::<K>(&namespace_of(object)).replace_status(&object.name_any(), &post(), object)).await
+    }
+
+    async fn patch_unreadable_status(&self, metadata: &ObjectMeta, status: Value) -> Result<(), ApiError> {
+        let namespace = metadata.namespace.clone().unwrap_or_default();
+        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &namespace, &ApiResource::erase::<K>(&()));
+        let patch = Patch::Merge(json!({
+            "metadata": {"uid": metadata.uid, "resourceVersion": metadata.resource_version},
+            "status": status,
+        }));
+        let params = PatchParams { field_manager: Some(metadata::MANAGER.into()), ..PatchParams::default() };
+        let name = metadata.name.clone().unwrap_or_default();
+        call(api.patch_status(&name, &params, &patch)).await.map(drop)
+    }
+}
+
+impl Cluster for KubeCluster {
+    async fn namespace(&self, name: &str) -> Result<Option<NamespaceView>, ApiError> {
+        if let Some(seen) = self.views.namespaces.get(&ObjectRef::new(name)) {
+            return Ok(Some(NamespaceView::from(&*seen)));
+        }
+        let read = call(Api::<Namespace>::all(self.client.clone()).get_metadata_opt(name)).await?;
+        Ok(read.as_ref().map(NamespaceView::from))
+    }
+
+    fn watched_key(&self, namespace: &str, name: &str) -> Option<KeyObjectView> {
+        let seen = self.views.keys.iter().find_map(|keys| keys.get(&ObjectRef::new(name).within(namespace)))?;
+        Some(KeyObjectView::from(seen.meta()))
+    }
+
+    async fn history(&self, namespace: &str, name: &str, uid: &str, since: &str) -> Result<History, ApiError> {
+        let api = self.api::<CustomerMasterKey>(namespace);
+        let params = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(HISTORY_SECONDS);
+        let events = call(api.watch_metadata(&params, since)).await?;
+        let events = call(events.take_while(|e| std::future::ready(e.is_ok())).try_collect::<Vec<_>>()).await?;
+        Ok(judge_history(&events, uid))
+    }
+
+    async fn count_keys_with_status(&self) -> Result<usize, ApiError> {
+        let mut count = 0;
+        for scope in &self.views.scopes {
+            let api: Api<DeserializeGuard<CustomerMasterKey>> = match scope {
+                Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+                None => Api::all(self.client.clone()),
+            };
+            let mut params = ListParams::default().limit(PAGE);
+            loop {
+                let page = call(api.list(&params)).await?;
+                // One that can't be read may well have a key.
+                let has_key = |key: &CustomerMasterKey| key.status.as_ref().is_some_and(|s| s.key_metadata.is_some());
+                count += page.items.iter().filter(|item| item.0.as_ref().map_or(true, has_key)).count();
+                match page.metadata.continue_ {
+                    Some(token) if !token.is_empty() => params = params.continue_token(&token),
+                    _ => break,
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    async fn server_time(&self, namespace: &str) -> Result<Timestamp, ApiError> {
+        let probe: Secret = serde_json::from_value(json!({
+            "metadata": {"generateName": "cmk-clock-", "namespace": namespace},
+        }))
+        .map_err(|e| ApiError::Unavailable(e.to_string()))?;
+        let params = PostParams { dry_run: true, ..post() };
+        let answer = call(self.api::<Secret>(namespace).create(&params, &probe)).await?;
+        let time = answer.creation_timestamp().map(|t| t.0);
+        time.ok_or_else(|| ApiError::Unavailable("a dry-run create without creationTimestamp".into()))
+    }
+
+    async fn publish<K>(&self, about: &K, note: &EventNote)
+    where
+        K: Resource<DynamicType = ()> + Sync,
+    {
+        // Without the resource version, so that repetitions are counted in one Event.
+        let about = ObjectReference { resource_version: None, ..about.object_ref(&()) };
+        let event = Event {
+            type_: if note.warning { EventType::Warning } else { EventType::Normal },
+            reason: note.reason.into(),
+            action: note.action.into(),
+            note: Some(note.message.chars().take(1000).collect()),
+            secondary: None,
+        };
+        if let Err(error) = call(self.recorder.publish(&event, &about)).await {
+            let object = about.name.unwrap_or_default();
+            tracing::warn!(%error, object, reason = note.reason, "an Event could not be written");
+        }
+    }
+}
+
+/// Whether a complete history shows that the object with `uid` was deleted unfinished, and that no object of
+/// its name was finished since. An error event (410, compacted) or a missing deletion proves nothing.
+fn judge_history(events: &[WatchEvent<PartialObjectMeta<CustomerMasterKey>>], uid: &str) -> History {
+    let finished = |o: &PartialObjectMeta<CustomerMasterKey>| {
+        o.finalizers().iter().any(|f| f == metadata::FINALIZER) || o.annotations().contains_key(metadata::KEY_ID)
+    };
+    let mut deleted = false;
+    for event in events {
+        match event {
+            WatchEvent::Added(o) | WatchEvent::Modified(o) if finished(o) => return History::Unknown,
+            WatchEvent::Deleted(o) if finished(o) => return History::Unknown,
+            WatchEvent::Deleted(o) if o.uid().as_deref() == Some(uid) => deleted = true,
+            WatchEvent::Error(_) => return History::Unknown,
+            _ => {}
+        }
+    }
+    if deleted { History::NeverFinished } else { History::Unknown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(uid: &str, finished: bool) -> PartialObjectMeta<CustomerMasterKey> {
+        let finalizers = if finished { json!([metadata::FINALIZER]) } else { json!([]) };
+        serde_json::from_value(json!({
+            "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+            "metadata": {"name": "orders", "uid": uid, "finalizers": finalizers},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn rule_1_only_a_proof_says_never_finished() {
+        use WatchEvent::{Added, Deleted, Error, Modified};
+        let new = || object("a", false);
+        let cases = [
+            ("nothing known", vec![], History::Unknown),
+            ("deleted unfinished", vec![Modified(new()), Deleted(new())], History::NeverFinished),
+            ("still there", vec![Modified(new())], History::Unknown),
+            ("was finished", vec![Modified(object("a", true)), Deleted(new())], History::Unknown),
+            ("deleted finished", vec![Deleted(object("a", true))], History::Unknown),
+            ("another object", vec![Deleted(object("b", false))], History::Unknown),
+            ("its successor was finished", vec![Deleted(new()), Added(object("b", true))], History::Unknown),
+            ("history compacted", vec![Error(Box::default())], History::Unknown),
+            ("history cut off", vec![Deleted(new()), Error(Box::default())], History::Unknown),
+        ];
+        for (name, events, expected) in cases {
+            assert_eq!(judge_history(&events, "a"), expected, "{name}");
+        }
+    }
+}

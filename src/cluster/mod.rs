@@ -1,0 +1,133 @@
+//! The API server, as the operator needs it: narrow traits, and their implementation with kube.
+//!
+//! Every write that a trait offers carries a precondition, so that two operators at once lose no data (design,
+//! rule 17): creation fails when the object exists, everything else names the UID and the resource version it
+//! was decided on. A simulator can stand in for the traits.
+
+mod error;
+mod kube;
+mod views;
+
+use std::future::Future;
+
+use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use serde_json::Value;
+
+pub use self::{
+    error::ApiError,
+    kube::{KubeCluster, Views},
+    views::{KeyObjectView, NamespaceView},
+};
+use crate::api::{CustomerMasterKey, DataKey};
+
+/// Secrets, one at a time.
+pub trait Secrets: Send + Sync + 'static {
+    /// The Secret as it is now, read past every cache.
+    fn get_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<Secret>, ApiError>> + Send;
+
+    /// All Secrets of a type in a namespace, read past every cache.
+    fn list_secrets(
+        &self,
+        namespace: &str,
+        type_: &str,
+    ) -> impl Future<Output = Result<Vec<Secret>, ApiError>> + Send;
+
+    /// Creates a Secret that does not exist yet. `AlreadyExists` if it does.
+    fn create_secret(&self, secret: &Secret) -> impl Future<Output = Result<Secret, ApiError>> + Send;
+
+    /// Replaces exactly the Secret whose UID and resource version `secret` has. `Conflict` if it changed.
+    fn replace_secret(&self, secret: &Secret) -> impl Future<Output = Result<Secret, ApiError>> + Send;
+
+    /// Deletes exactly the Secret whose UID and resource version `secret` has. `Conflict` if it changed.
+    fn delete_secret(&self, secret: &Secret) -> impl Future<Output = Result<(), ApiError>> + Send;
+}
+
+/// Objects of one of our kinds.
+pub trait Objects<K>: Send + Sync + 'static {
+    /// The object as it is now, read past every cache.
+    fn get_object(&self, namespace: &str, name: &str) -> impl Future<Output = Result<Option<K>, ApiError>> + Send;
+
+    /// Merges into the metadata of exactly this version of `object`. `Conflict` if it changed.
+    fn patch_metadata(&self, object: &K, metadata: Value) -> impl Future<Output = Result<K, ApiError>> + Send;
+
+    /// Replaces the status of exactly this version of `object` with the one in it. `Conflict` if it changed.
+    fn replace_status(&self, object: &K) -> impl Future<Output = Result<K, ApiError>> + Send;
+
+    /// Merges into the status of exactly this version of an object that can't be read as a `K`.
+    fn patch_unreadable_status(
+        &self,
+        metadata: &ObjectMeta,
+        status: Value,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+}
+
+/// What an object's recorded history says about whether the operator ever finished taking it on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// The API server still knows everything since the asked version: the object was deleted, and never had
+    /// our finalizer or the annotation with its key's id.
+    NeverFinished,
+    /// Anything else: it was finished, or exists, or the history does not reach back far enough.
+    Unknown,
+}
+
+/// A line in `kubectl describe`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventNote {
+    /// Something went wrong or needs attention, as opposed to Normal.
+    pub warning: bool,
+    /// One of [`crate::api::conditions::reason`].
+    pub reason: &'static str,
+    /// What the operator was doing, one word.
+    pub action: &'static str,
+    /// What happened, and what to do.
+    pub message: String,
+}
+
+impl EventNote {
+    /// Something that went as it should.
+    #[must_use]
+    pub fn normal(reason: &'static str, action: &'static str, message: impl Into<String>) -> Self {
+        Self { warning: false, reason, action, message: message.into() }
+    }
+
+    /// Something that needs attention.
+    #[must_use]
+    pub fn warning(reason: &'static str, action: &'static str, message: impl Into<String>) -> Self {
+        Self { warning: true, reason, action, message: message.into() }
+    }
+}
+
+/// All that the controllers ask of the API server.
+pub trait Cluster: Secrets + Objects<CustomerMasterKey> + Objects<DataKey> {
+    /// A namespace, from the watch, or read if the watch has not seen it.
+    fn namespace(&self, name: &str) -> impl Future<Output = Result<Option<NamespaceView>, ApiError>> + Send;
+
+    /// A `CustomerMasterKey`, from the watch.
+    fn watched_key(&self, namespace: &str, name: &str) -> Option<KeyObjectView>;
+
+    /// What became of the `CustomerMasterKey` of that name and UID since a resource version.
+    fn history(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        since: &str,
+    ) -> impl Future<Output = Result<History, ApiError>> + Send;
+
+    /// How many `CustomerMasterKey`s have a key in their status, read past every cache.
+    fn count_keys_with_status(&self) -> impl Future<Output = Result<usize, ApiError>> + Send;
+
+    /// The API server's clock, by a dry-run create in `namespace`.
+    fn server_time(&self, namespace: &str) -> impl Future<Output = Result<Timestamp, ApiError>> + Send;
+
+    /// Writes an Event about an object. A failure is logged: an Event is news, never the only record.
+    fn publish<K>(&self, about: &K, note: &EventNote) -> impl Future<Output = ()> + Send
+    where
+        K: ::kube::Resource<DynamicType = ()> + Sync;
+}

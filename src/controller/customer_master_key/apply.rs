@@ -1,0 +1,139 @@
+//! Carries out what `plan` decides, a step at a time.
+
+use kube::ResourceExt;
+use serde_json::json;
+
+use super::{
+    gather::{gather, slot},
+    plan::{Circumstances, FreshIds, Observed, Step, plan},
+};
+use crate::{
+    api::{CustomerMasterKey, metadata},
+    cluster::{Cluster, EventNote},
+    controller::{Context, Outcome, PassError, orphans},
+    crypto::random_uuid,
+    kms::KeyStep,
+    store::{Freshness, KeyStore, SlotView, StoredKey},
+};
+
+/// The kind, for logs and metrics.
+pub const KIND: &str = "CustomerMasterKey";
+
+/// More steps than any object needs in one pass: a new key takes four.
+const MAX_STEPS: usize = 12;
+
+/// One pass over an object.
+///
+/// # Errors
+/// [`PassError`]: the pass was given up, and the next one starts anew.
+pub async fn reconcile<C: Cluster, S: KeyStore>(
+    context: &Context<C, S>,
+    object: CustomerMasterKey,
+) -> Result<Outcome, PassError> {
+    let mut observed = gather(context, object, Freshness::Watched).await?;
+    for _ in 0..MAX_STEPS {
+        let circumstances = Circumstances {
+            capabilities: context.store.capabilities(),
+            no_new_keys: context.no_new_keys,
+            fresh: FreshIds { key: random_uuid(&*context.random)?, version: random_uuid(&*context.random)? },
+            now: context.clock.now(),
+        };
+        let decided = plan(&observed, &circumstances);
+        if decided.step == Step::Rest {
+            return Ok(Outcome::Settled);
+        }
+        observed = carry_out(context, observed, decided.step).await?;
+        announce(context, &observed.object, &decided.events).await;
+    }
+    Err(PassError::Endless)
+}
+
+/// Does one step, and answers what is observed after it.
+async fn carry_out<C: Cluster, S: KeyStore>(
+    context: &Context<C, S>,
+    mut observed: Observed,
+    step: Step,
+) -> Result<Observed, PassError> {
+    match step {
+        Step::Rest => {}
+        Step::LookAgain => return gather(context, observed.object, Freshness::Live).await,
+        Step::CreateKey(new) => {
+            let key = context.store.create(&new).await?;
+            observed.see(key);
+        }
+        Step::UpdateKey { key, steps } => {
+            let abandoned = steps.contains(&KeyStep::Abandon);
+            let key = context.store.update(&key, &steps).await?;
+            if abandoned {
+                // The next generation may exist already: the pass may have been interrupted here before.
+                return gather(context, observed.object, Freshness::Live).await;
+            }
+            observed.see(key);
+        }
+        Step::TakeOn { key_id } => {
+            let mut finalizers = observed.object.finalizers().to_vec();
+            if !observed.has_finalizer() {
+                finalizers.push(metadata::FINALIZER.to_owned());
+            }
+            let patch = json!({
+                "finalizers": finalizers,
+                "annotations": {metadata::KEY_ID: key_id.to_string()},
+            });
+            match context.cluster.patch_metadata(&observed.object, patch).await {
+                Ok(object) => {
+                    context.expectations.wrote(KIND, &object);
+                    observed.object = object;
+                }
+                Err(error) => {
+                    let error = PassError::from(error);
+                    if error.is_gone() {
+                        forget(context, &observed).await;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Step::Release => {
+            let object = &observed.object;
+            let left: Vec<_> = object.finalizers().iter().filter(|f| *f != metadata::FINALIZER).cloned().collect();
+            observed.object = context.cluster.patch_metadata(object, json!({ "finalizers": left })).await?;
+        }
+        Step::WriteStatus(status) => {
+            let wanted = CustomerMasterKey { status: Some(*status), ..observed.object.clone() };
+            let written: CustomerMasterKey = context.cluster.replace_status(&wanted).await?;
+            context.expectations.wrote(KIND, &written);
+            observed.object = written;
+        }
+    }
+    Ok(observed)
+}
+
+impl Observed {
+    /// The key as the store answered it.
+    fn see(&mut self, key: StoredKey) {
+        let abandoned = self.key.as_ref().map(|view| view.abandoned.clone()).unwrap_or_default();
+        self.key = Ok(SlotView { current: Some(key), abandoned });
+    }
+}
+
+/// The object was deleted before it was finished: its new key need not stay.
+async fn forget<C: Cluster, S: KeyStore>(context: &Context<C, S>, observed: &Observed) {
+    let Ok(SlotView { current: Some(key), .. }) = &observed.key else { return };
+    if let Err(error) = orphans::forget_if_unfinished(context, key).await {
+        let slot = slot(&observed.object);
+        tracing::warn!(%error, namespace = slot.namespace, name = slot.name, "left for the next sweep");
+    }
+}
+
+async fn announce<C: Cluster, S: KeyStore>(
+    context: &Context<C, S>,
+    object: &CustomerMasterKey,
+    events: &[EventNote],
+) {
+    for event in events {
+        tracing::info!(
+            namespace = object.namespace(), name = object.name_any(), reason = event.reason, "{}", event.message
+        );
+        context.cluster.publish(object, event).await;
+    }
+}

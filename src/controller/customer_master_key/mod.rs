@@ -1,0 +1,10 @@
+//! Drives a key to what its `CustomerMasterKey` declares.
+
+mod apply;
+mod describe;
+mod gather;
+pub mod plan;
+mod removal;
+
+pub use apply::{KIND, reconcile};
+pub use gather::slot;

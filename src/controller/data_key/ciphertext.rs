@@ -1,0 +1,75 @@
+//! Which ciphertext is a DataKey's, and under which encryption context it must decrypt.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use kube::ResourceExt;
+
+use super::delivery::SecretObject;
+use crate::{
+    api::{DataKey, metadata},
+    kms::{EncryptionContext, encryption_context::DuplicateKey},
+};
+
+/// Where a ciphertext was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// In `spec.ciphertextBlob`: brought by the user.
+    Spec,
+    /// In status: written by the operator alone.
+    Status,
+    /// In the annotation: what is left where status was lost.
+    Annotation,
+    /// In the Secret: what is left where both were lost.
+    Secret,
+}
+
+/// A ciphertext, as the base64 text that it is written as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ciphertext {
+    /// Where it was found.
+    pub source: Source,
+    /// Base64.
+    pub text: String,
+}
+
+impl Ciphertext {
+    /// The DataKey's ciphertext, if there is one anywhere: a given one, else status, else the annotation, else
+    /// our own Secret (design, rule 12).
+    pub fn find(object: &DataKey, secret: Option<&SecretObject>) -> Option<Self> {
+        let found = |source, text: String| Self { source, text };
+        if let Some(text) = &object.spec.ciphertext_blob {
+            return Some(found(Source::Spec, text.clone()));
+        }
+        if let Some(text) = object.status.as_ref().and_then(|s| s.ciphertext_blob.clone()) {
+            return Some(found(Source::Status, text));
+        }
+        if let Some(text) = object.annotations().get(metadata::CIPHERTEXT_BLOB) {
+            return Some(found(Source::Annotation, text.clone()));
+        }
+        let ours = secret.filter(|s| s.is_of(object))?;
+        ours.ciphertext_blob().map(|text| found(Source::Secret, text))
+    }
+
+    /// Its bytes, unless it is not base64.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        BASE64_STANDARD.decode(&self.text).ok()
+    }
+}
+
+/// `NAMESPACE/NAME`: what ties a generated ciphertext to its DataKey.
+pub fn identity(object: &DataKey) -> String {
+    format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// The complete encryption context: the user's, and for a generated data key the entry that names the DataKey.
+/// Nobody else can encrypt with that entry, so a ciphertext of somebody else never passes for one of ours.
+///
+/// # Errors
+/// The user's context has the reserved entry; admission refuses that.
+pub fn encryption_context(object: &DataKey) -> Result<EncryptionContext, DuplicateKey> {
+    let user = object.spec.encryption_context.clone().unwrap_or_default();
+    let context = EncryptionContext::try_from_pairs(user)?;
+    match object.spec.ciphertext_blob {
+        Some(_) => Ok(context),
+        None => context.with_entry(metadata::DATA_KEY, identity(object)),
+    }
+}

@@ -1,0 +1,11 @@
+//! Delivers data keys: generated once, their ciphertext stored before any Secret exists, so that the Secret can
+//! always be made again (design, rules 12 to 14).
+
+mod apply;
+mod ciphertext;
+mod delivery;
+mod describe;
+mod gather;
+mod plan;
+
+pub use apply::{KIND, reconcile};

@@ -1,0 +1,115 @@
+//! Records without an object (design, rule 1): reported, never deleted, except those that never belonged to a
+//! finished object.
+//!
+//! A key's record is written before its object gets the finalizer. An object deleted between the two leaves a
+//! record that nobody can ever have used, because data keys are only made under finished objects. What proves
+//! that an object never was finished is the API server's own history of it, from the record's version on; where
+//! that no longer reaches back, there is no proof, and the record stays.
+
+use std::{
+    collections::HashSet,
+    sync::{Mutex, PoisonError},
+};
+
+use super::{Context, PassError};
+use crate::{
+    api::CustomerMasterKey,
+    cluster::{Cluster, History, Objects},
+    kms::KeyRecord,
+    store::{KeyStore, Revision, StoredKey},
+};
+
+/// What the sweeps found out, so that no record is asked about twice.
+#[derive(Debug, Default)]
+pub struct Orphans {
+    unproven: Mutex<HashSet<(String, String)>>,
+}
+
+/// Whether a record's object should be there.
+fn expects_object(record: &KeyRecord) -> bool {
+    !record.owner.released && !record.abandoned && !record.is_tombstone()
+}
+
+impl Orphans {
+    /// Looks for records without an object, in what the watches have seen, and answers how many there are.
+    /// Only those found are asked about.
+    pub async fn sweep<C: Cluster, S: KeyStore>(&self, context: &Context<C, S>) -> usize {
+        let mut orphans = 0;
+        let mut seen = HashSet::new();
+        for key in context.store.keys() {
+            let owner = &key.record.owner;
+            if !expects_object(&key.record) || context.cluster.watched_key(&owner.namespace, &owner.name).is_some() {
+                continue;
+            }
+            let id = identity(&key.revision);
+            let known = self.unproven.lock().unwrap_or_else(PoisonError::into_inner).contains(&id);
+            if !known {
+                match forget_if_unfinished(context, &key).await {
+                    Ok(Verdict::Forgotten | Verdict::HasObject) => continue,
+                    Ok(Verdict::Unproven) => {
+                        let (namespace, name) = (&owner.namespace, &owner.name);
+                        tracing::warn!(
+                            namespace, name, key_id = %key.record.key_id,
+                            "this key has no CustomerMasterKey; it is kept. Apply the object again to use it."
+                        );
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a record without an object could not be looked into");
+                        orphans += 1;
+                        continue;
+                    }
+                }
+            }
+            orphans += 1;
+            seen.insert(id);
+        }
+        *self.unproven.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        context.metrics.records_without_object.set(i64::try_from(orphans).unwrap_or(i64::MAX));
+        orphans
+    }
+}
+
+fn identity(revision: &Revision) -> (String, String) {
+    (revision.uid.clone(), revision.version.clone())
+}
+
+/// What became of a record whose object was not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It never belonged to a finished object, and is gone.
+    Forgotten,
+    /// The object exists after all.
+    HasObject,
+    /// Nothing proves that it was never finished: it stays.
+    Unproven,
+}
+
+/// Forgets the key if the API server's history proves that its object was deleted before it was finished.
+///
+/// # Errors
+/// The API server's or the store's; nothing was deleted then.
+pub async fn forget_if_unfinished<C: Cluster, S: KeyStore>(
+    context: &Context<C, S>,
+    key: &StoredKey,
+) -> Result<Verdict, PassError> {
+    let owner = &key.record.owner;
+    if !expects_object(&key.record) {
+        return Ok(Verdict::Unproven);
+    }
+    let object = Objects::<CustomerMasterKey>::get_object(&context.cluster, &owner.namespace, &owner.name).await?;
+    if object.is_some() {
+        return Ok(Verdict::HasObject);
+    }
+    let since = &key.revision.version;
+    match context.cluster.history(&owner.namespace, &owner.name, &owner.uid, since).await? {
+        History::Unknown => Ok(Verdict::Unproven),
+        History::NeverFinished => {
+            context.store.forget_unfinished(key).await?;
+            tracing::info!(
+                namespace = owner.namespace, name = owner.name, key_id = %key.record.key_id,
+                "the object was deleted before its key was ever used: the key is forgotten"
+            );
+            Ok(Verdict::Forgotten)
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Erasing keys whose delete date has passed (design, rule 4): the one thing that can't be undone, so it is
+//! slow, limited, and stops when the clocks disagree.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::{Context, PassError};
+use crate::{
+    cluster::Cluster,
+    kms::KeyStep,
+    store::{Freshness, KeySlot, KeyStore, StoredKey},
+};
+
+/// Over which time erasures are limited.
+const LIMIT_WINDOW: SignedDuration = SignedDuration::from_hours(1);
+/// Erasures allowed in that time, however few keys there are.
+const LIMIT_AT_LEAST: usize = 10;
+/// Or one in this many keys: 1 %.
+const LIMIT_ONE_IN: usize = 100;
+
+/// Why an erasure that is due waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The local clock and the API server's differ too much.
+    ClockSkew,
+    /// As many keys as allowed were erased in the last hour.
+    RateLimited,
+}
+
+/// The keys that are due and wait.
+#[derive(Clone, Debug, Default)]
+pub struct Holds(Arc<Mutex<HashMap<Uuid, Hold>>>);
+
+impl Holds {
+    /// Why a key waits, if it does.
+    #[must_use]
+    pub fn get(&self, key_id: Uuid) -> Option<Hold> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key_id).copied()
+    }
+
+    /// Replaces all, and answers whose answer changed.
+    fn replace(&self, holds: HashMap<Uuid, Hold>) -> Vec<Uuid> {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = holds
+            .keys()
+            .chain(current.keys())
+            .filter(|id| holds.get(*id) != current.get(*id))
+            .copied()
+            .collect::<std::collections::HashSet<_>>();
+        *current = holds;
+        changed.into_iter().collect()
+    }
+}
+
+/// Which of the keys that are due may be erased now.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// To be erased, the longest due first.
+    pub erase: Vec<Uuid>,
+    /// To wait for the limit.
+    pub wait: Vec<Uuid>,
+}
+
+/// Applies the limit: at most max(10, 1 % of all keys) erasures an hour. What was erased is read from the
+/// tombstones, so that a restart forgets nothing.
+#[must_use]
+pub fn select(keys: &[StoredKey], now: Timestamp) -> Selection {
+    let mut due: Vec<_> = keys.iter().filter(|k| k.record.is_due(now)).collect();
+    due.sort_by_key(|k| (k.record.deletion.as_ref().map(|d| d.delete_date), k.record.key_id));
+    let recent = keys
+        .iter()
+        .filter_map(|k| k.record.erased_at)
+        .filter(|erased| now.duration_since(*erased) < LIMIT_WINDOW)
+        .count();
+    let living = keys.iter().filter(|k| !k.record.is_tombstone()).count();
+    let limit = (living / LIMIT_ONE_IN).max(LIMIT_AT_LEAST);
+    let allowed = limit.saturating_sub(recent).min(due.len());
+    let ids = |keys: &[&StoredKey]| keys.iter().map(|k| k.record.key_id).collect();
+    Selection { erase: ids(&due[..allowed]), wait: ids(&due[allowed..]) }
+}
+
+/// Whether two clocks agree well enough to erase by them.
+#[must_use]
+pub fn clocks_agree(local: Timestamp, server: Timestamp, tolerance: SignedDuration) -> bool {
+    local.duration_since(server).abs() <= tolerance
+}
+
+/// When the next key is due, after `now`.
+#[must_use]
+pub fn next_due(keys: &[StoredKey], now: Timestamp) -> Option<SignedDuration> {
+    let living = keys.iter().filter(|k| !k.record.is_tombstone());
+    let dates = living.filter_map(|k| k.record.deletion.as_ref()).map(|d| d.delete_date.duration_since(now));
+    dates.filter(|wait| wait.is_positive()).min()
+}
+
+/// Erases what is due and allowed. Answers whose objects should be told of a change.
+///
+/// # Errors
+/// When the API server's clock can't be read. What fails for one key is logged, and tried again next time.
+pub async fn sweep<C: Cluster, S: KeyStore>(
+    context: &Context<C, S>,
+    namespace: &str,
+    tolerance: Duration,
+) -> Result<Vec<KeySlot>, PassError> {
+    let keys = context.store.keys();
+    let now = context.clock.now();
+    let Selection { erase, mut wait } = select(&keys, now);
+    let mut holds = HashMap::new();
+    let mut told = Vec::new();
+    if !erase.is_empty() {
+        let server = context.clock.server_time(context.cluster.server_time(namespace).await?);
+        let tolerance = SignedDuration::try_from(tolerance).unwrap_or(SignedDuration::ZERO);
+        if clocks_agree(context.clock.now(), server, tolerance) {
+            for id in erase {
+                match erase_key(context, &keys, id).await {
+                    Ok(()) => {
+                        context.metrics.keys_erased.inc();
+                    }
+                    Err(error) => tracing::warn!(%error, key_id = %id, "the key could not be erased"),
+                }
+                told.push(id);
+            }
+        } else {
+            tracing::error!(%now, %server, "ClockSkew: keys are due, and nothing is erased while the clocks disagree");
+            holds.extend(erase.into_iter().map(|id| (id, Hold::ClockSkew)));
+            holds.extend(wait.drain(..).map(|id| (id, Hold::ClockSkew)));
+        }
+    }
+    holds.extend(wait.into_iter().map(|id| (id, Hold::RateLimited)));
+    context.metrics.purge_waiting.set(i64::try_from(holds.len()).unwrap_or(i64::MAX));
+    told.extend(context.purge_holds.replace(holds));
+    let slots = keys.iter().filter(|k| told.contains(&k.record.key_id)).map(slot);
+    Ok(slots.collect())
+}
+
+fn slot(key: &StoredKey) -> KeySlot {
+    KeySlot { namespace: key.record.owner.namespace.clone(), name: key.record.owner.name.clone() }
+}
+
+/// Erases one key, decided again on its record as it is now, past every cache: the deletion may have been
+/// cancelled a moment ago, and then the write on the revision just read fails or the step is refused.
+async fn erase_key<C: Cluster, S: KeyStore>(
+    context: &Context<C, S>,
+    keys: &[StoredKey],
+    id: Uuid,
+) -> Result<(), PassError> {
+    let Some(seen) = keys.iter().find(|k| k.record.key_id == id) else { return Ok(()) };
+    let live = if seen.record.abandoned {
+        // Its slot's current key is another; the revision it was seen at is checked by the write.
+        Some(seen.clone())
+    } else {
+        context.store.find(&slot(seen), Freshness::Live).await?.current.filter(|k| k.record.key_id == id)
+    };
+    if let Some(live) = live
+        && live.record.is_due(context.clock.now())
+    {
+        context.store.update(&live, &[KeyStep::Erase]).await?;
+        tracing::warn!(key_id = %id, "the key's delete date has passed: its material is erased");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        kms::{KeyRecord, key_record::tests::{at, record}},
+        store::Revision,
+    };
+
+    fn stored(id: u128, change: impl FnOnce(&mut KeyRecord)) -> StoredKey {
+        let mut record = KeyRecord { key_id: Uuid::from_u128(id), ..record() };
+        change(&mut record);
+        StoredKey { record: Arc::new(record), revision: Revision { uid: String::new(), version: "1".into() } }
+    }
+
+    fn pending(id: u128, date: i64) -> StoredKey {
+        stored(id, |r| {
+            r.deletion = Some(crate::kms::key_record::Deletion { pending_days: 7, delete_date: at(date) });
+        })
+    }
+
+    fn erased(id: u128, when: i64) -> StoredKey {
+        stored(id, |r| {
+            r.versions.clear();
+            r.deletion = Some(crate::kms::key_record::Deletion { pending_days: 7, delete_date: at(when) });
+            r.erased_at = Some(at(when));
+        })
+    }
+
+    #[test]
+    fn rule_4_only_what_is_due_is_erased() {
+        let keys = [pending(1, 100), pending(2, 101), stored(3, |_| ())];
+        assert_eq!(select(&keys, at(99)), Selection::default());
+        assert_eq!(select(&keys, at(100)).erase, [Uuid::from_u128(1)]);
+        assert_eq!(next_due(&keys, at(100)), Some(SignedDuration::from_secs(1)));
+        assert_eq!(next_due(&keys, at(101)), None);
+    }
+
+    #[test]
+    fn rule_4_at_most_ten_or_one_percent_an_hour() {
+        let keys: Vec<_> = (0..12).map(|i| pending(i, 100 - i64::try_from(i).unwrap())).collect();
+        let chosen = select(&keys, at(200));
+        assert_eq!((chosen.erase.len(), chosen.wait.len()), (10, 2));
+        assert_eq!(chosen.erase[0], Uuid::from_u128(11), "the longest due first");
+
+        // Three of the ten were used up by tombstones of the last hour; those before don't count.
+        let with_history = [keys.clone(), vec![erased(20, 150), erased(21, 160), erased(22, 199)]].concat();
+        assert_eq!(select(&with_history, at(200)).erase.len(), 7);
+        assert_eq!(select(&with_history, at(199 + 3600)).erase.len(), 10);
+
+        let many: Vec<_> = (0..2000).map(|i| pending(i, 100)).collect();
+        assert_eq!(select(&many, at(200)).erase.len(), 20, "1 % of 2000");
+    }
+
+    #[test]
+    fn rule_4_clocks_must_agree() {
+        let tolerance = SignedDuration::from_mins(5);
+        assert!(clocks_agree(at(1000), at(1300), tolerance));
+        assert!(clocks_agree(at(1300), at(1000), tolerance));
+        assert!(!clocks_agree(at(1000), at(1301), tolerance));
+        assert!(!clocks_agree(at(1301), at(1000), tolerance));
+    }
+}

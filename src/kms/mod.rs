@@ -1,0 +1,13 @@
+//! The domain of a key management service: what a key is, which states it may be in, what it may do in each
+//! of them, and the limits. It knows neither Kubernetes nor HTTP, and takes the clock as an argument.
+
+pub mod desired_key;
+pub mod encryption_context;
+pub mod key_record;
+mod key_state;
+pub mod limits;
+
+pub use desired_key::DesiredKey;
+pub use encryption_context::EncryptionContext;
+pub use key_record::{KeyRecord, KeyStep, Owner, StepError};
+pub use key_state::{Dialect, KeyFacts, KeyState, KeyUsage, Operation, Origin, Rejected};

@@ -1,0 +1,158 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Declares customer master keys and data keys as Kubernetes objects.
+#[derive(Debug, Parser)]
+#[command(name = "cmk-operator", version, about, propagate_version = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the program does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator against the cluster of KUBECONFIG, or the one it runs in
+    Run(RunArguments),
+    /// Print the CustomResourceDefinitions: `cmk-operator crds | kubectl apply --server-side -f -`
+    Crds,
+    /// Print the ValidatingAdmissionPolicies: `cmk-operator policies | kubectl apply --server-side -f -`
+    Policies(PolicyArguments),
+    /// Check that every key record in the cluster is authentic and unwraps
+    Verify(VerifyArguments),
+}
+
+/// Where the operator's own Secrets are.
+#[derive(Args, Clone, Debug)]
+pub struct NamespaceArgument {
+    /// The operator's own namespace, which holds the key records and the root key
+    #[arg(long, env = "POD_NAMESPACE", default_value = "cmk-system")]
+    pub namespace: String,
+}
+
+/// Where the root key comes from.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RootKeyArgument {
+    /// A file with a root key: one base64 line of 32 bytes. Repeatable: the first wraps, all unwrap. Absent: the
+    /// Secret cmk-root-key in the operator's namespace, which is generated once
+    #[arg(long = "root-key-file", value_name = "FILE")]
+    pub root_key_files: Vec<PathBuf>,
+}
+
+/// `cmk-operator run`
+#[derive(Args, Clone, Debug)]
+pub struct RunArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub namespace: NamespaceArgument,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub root_key: RootKeyArgument,
+
+    /// Watch only these namespaces, comma-separated or repeated. Absent: all
+    #[arg(long, value_delimiter = ',', value_name = "NAMESPACE")]
+    pub watch_namespaces: Vec<String>,
+
+    /// Make no key and no root key: for rebuilding a cluster in the order root key, records, objects
+    #[arg(long)]
+    pub no_new_keys: bool,
+
+    /// How far the local clock and the API server's may differ when a key is erased, e.g. 90s or 5m
+    #[arg(long, default_value = "5m", value_parser = parse_duration, value_name = "DURATION")]
+    pub clock_skew_tolerance: Duration,
+
+    /// How many objects of a kind are worked on at a time. More than about 10 gains nothing: the API server is
+    /// the limit
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub concurrency: u16,
+
+    /// Serve /livez, /readyz and /metrics on this address, e.g. 0.0.0.0:8080. Absent: not at all
+    #[arg(long, value_name = "ADDR")]
+    pub admin_listen: Option<SocketAddr>,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub log: LogArguments,
+}
+
+/// How to log.
+#[derive(Args, Clone, Debug)]
+pub struct LogArguments {
+    /// What to log: error, warn, info, debug, trace, or a filter such as info,cmk_operator=debug
+    #[arg(long, env = "CMK_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
+    pub log_level: String,
+
+    /// How to write the log
+    #[arg(long, value_enum, default_value_t = LogFormat::Human)]
+    pub log_format: LogFormat,
+}
+
+/// Forms of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people
+    Human,
+    /// One JSON object a line
+    Json,
+}
+
+/// `cmk-operator policies`
+#[derive(Args, Clone, Debug)]
+pub struct PolicyArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub namespace: NamespaceArgument,
+
+    /// The user that the operator runs as. Absent: the ServiceAccount cmk-operator in the operator's namespace
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+}
+
+/// `cmk-operator verify`
+#[derive(Args, Clone, Debug)]
+pub struct VerifyArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub namespace: NamespaceArgument,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub root_key: RootKeyArgument,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub log: LogArguments,
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let signed: jiff::SignedDuration = text.parse().map_err(|e| format!("not a duration such as 90s or 5m: {e}"))?;
+    Duration::try_from(signed).map_err(|_| "a duration can't be negative".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn lists_and_durations_are_read() {
+        let line = "cmk-operator run --watch-namespaces a,b --clock-skew-tolerance 90s --root-key-file x";
+        let Command::Run(run) = Arguments::parse_from(line.split(' ')).command else { panic!() };
+        assert_eq!(run.watch_namespaces, ["a", "b"]);
+        assert_eq!(run.clock_skew_tolerance, Duration::from_secs(90));
+        assert_eq!(run.root_key.root_key_files, [PathBuf::from("x")]);
+        assert!(Arguments::try_parse_from("cmk-operator run --clock-skew-tolerance -1s".split(' ')).is_err());
+        assert!(Arguments::try_parse_from("cmk-operator run --concurrency 0".split(' ')).is_err());
+    }
+}

@@ -1,0 +1,182 @@
+//! Runs a controller: its own watch and the requests of others become passes, and failed ones are tried again.
+
+use std::{convert::Infallible, fmt::Debug, future::Future, sync::Arc, time::Instant};
+
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream};
+use k8s_openapi::NamespaceResourceScope;
+use kube::{
+    Api, Resource, ResourceExt,
+    runtime::{
+        WatchStreamExt, applier,
+        controller::{Action, Config, Error, trigger_self},
+        reflector::{Store, store::Writer},
+        watcher::{self, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::{
+    metrics::PassLabels,
+    triggers::{Guarded, Requests},
+    watches::persistent,
+};
+use crate::{
+    api::conditions::{self, Standing, reason},
+    cluster::{Cluster, EventNote, Objects},
+    controller::{Context, Outcome, PassError},
+    store::KeyStore,
+};
+
+/// One kind in one scope.
+pub struct Drive<K: Resource<DynamicType = ()> + Clone + Debug + 'static> {
+    /// The kind's name, for logs and metrics.
+    pub kind: &'static str,
+    /// Where its objects are.
+    pub api: Api<Guarded<K>>,
+    /// What the watch has shown is written here,
+    pub writer: Writer<Guarded<K>>,
+    /// and read from here.
+    pub store: Store<Guarded<K>>,
+    /// What others ask to be looked at.
+    pub requests: Requests<K>,
+    /// How many passes at a time.
+    pub concurrency: u16,
+    /// Becomes true when everything a pass looks at has been filled.
+    pub may_start: watch::Receiver<bool>,
+    /// Becomes true when no pass is to be begun any more.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// Waits for a switch to become true. One whose sender is gone never does.
+pub async fn on(mut switch: watch::Receiver<bool>) {
+    if switch.wait_for(|on| *on).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+impl<K> Drive<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    /// Runs until `stop`, and then until the passes under way have ended.
+    pub async fn run<C, S, F>(
+        self,
+        context: Arc<Context<C, S>>,
+        reconcile: impl Fn(Arc<Context<C, S>>, K) -> F + Clone + Send + Sync + 'static,
+    ) where
+        C: Cluster + Objects<K>,
+        S: KeyStore,
+        F: Future<Output = Result<Outcome, PassError>> + Send + 'static,
+    {
+        let Self { kind, api, writer, store, mut requests, concurrency, may_start, stop } = self;
+        let objects = watcher(api, watcher::Config::default()).modify(|object| object.managed_fields_mut().clear());
+        let objects = persistent(kind, objects).map(Ok::<_, watcher::Error>).reflect(writer).applied_objects();
+        let own = trigger_self(objects, ()).filter_map(|r| std::future::ready(r.ok()));
+        let asked = stream::poll_fn(move |cx| requests.poll_recv(cx)).map(Into::into);
+        let queue = stream::select(own, asked).map(Ok::<_, Infallible>).take_until(on(stop));
+
+        let passes = applier(
+            move |object: Arc<Guarded<K>>, context: Arc<Context<C, S>>| -> BoxFuture<'static, _> {
+                let (reconcile, may_start) = (reconcile.clone(), may_start.clone());
+                async move {
+                    on(may_start).await;
+                    Ok::<_, Infallible>(pass(kind, &context, &object, reconcile).await)
+                }
+                .boxed()
+            },
+            |_, never: &Infallible, _| match *never {},
+            context,
+            store,
+            queue,
+            Config::default().concurrency(concurrency),
+        );
+        log(kind, passes).await;
+    }
+}
+
+/// One pass, counted, and what comes after it.
+async fn pass<K, C, S, F>(
+    kind: &'static str,
+    context: &Arc<Context<C, S>>,
+    object: &Guarded<K>,
+    reconcile: impl Fn(Arc<Context<C, S>>, K) -> F,
+) -> Action
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
+    C: Cluster + Objects<K>,
+    S: KeyStore,
+    F: Future<Output = Result<Outcome, PassError>> + Send,
+{
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    if context.expectations.outdates(kind, object) {
+        return Action::await_change();
+    }
+    let started = Instant::now();
+    let result = match &object.0 {
+        Ok(readable) => reconcile(context.clone(), readable.clone()).await,
+        Err(invalid) => {
+            report_unreadable::<K, _, _>(context, object, &invalid.error).await;
+            Ok(Outcome::Settled)
+        }
+    };
+    context.metrics.pass_seconds.observe(started.elapsed().as_secs_f64());
+    let label = result.as_ref().map_or_else(PassError::label, |_| "ok");
+    context.metrics.passes.get_or_create(&PassLabels { kind, result: label }).inc();
+
+    match result {
+        Ok(Outcome::Settled) => {
+            context.attempts.succeeded(kind, &namespace, &name);
+            Action::await_change()
+        }
+        Ok(Outcome::Retry) => Action::requeue(context.attempts.failed(kind, &namespace, &name)),
+        Err(error) if error.is_gone() => {
+            tracing::debug!(kind, namespace, name, "the object was deleted meanwhile");
+            Action::await_change()
+        }
+        Err(error) => {
+            let wait = context.attempts.failed(kind, &namespace, &name);
+            if error.is_conflict() {
+                tracing::debug!(kind, namespace, name, %error, "somebody else wrote first; looking again");
+            } else {
+                tracing::warn!(kind, namespace, name, %error, retry_in = ?wait, "the pass failed");
+                let message = format!("{error}. Tried again in {} s.", wait.as_secs().max(1));
+                let note = EventNote::warning(reason::RECONCILE_ERROR, "Reconcile", message);
+                context.cluster.publish(object, &note).await;
+            }
+            Action::requeue(wait)
+        }
+    }
+}
+
+/// Says of an object that can't be read that it can't, in an Event and, if the API server takes it, in status.
+async fn report_unreadable<K, C, S>(context: &Context<C, S>, object: &Guarded<K>, problem: &str)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
+    C: Cluster + Objects<K>,
+    S: KeyStore,
+{
+    let message = format!("This object can't be read: {problem}. Correct it; its key is left as it is until then.");
+    tracing::warn!(namespace = object.namespace(), name = object.name_any(), problem, "an object can't be read");
+    let note = EventNote::warning(reason::UNREADABLE, "Read", message.clone());
+    context.cluster.publish(object, &note).await;
+    let findings = Standing::stalled(reason::UNREADABLE, message).findings();
+    let generation = object.meta().generation;
+    let conditions = conditions::conditions(&findings, &[], generation, context.clock.now());
+    let status = json!({"observedGeneration": generation, "conditions": conditions});
+    if let Err(error) = Objects::<K>::patch_unreadable_status(&context.cluster, object.meta(), status).await {
+        tracing::debug!(%error, "its status can't be written either");
+    }
+}
+
+async fn log<T>(kind: &'static str, passes: impl Stream<Item = Result<T, Error<Infallible, Infallible>>>) {
+    let mut passes = std::pin::pin!(passes);
+    while let Some(result) = passes.next().await {
+        match result {
+            Ok(_) | Err(Error::ObjectNotFound(_)) => {}
+            Err(error) => tracing::warn!(kind, %error, "the controller reports"),
+        }
+    }
+}

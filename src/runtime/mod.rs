@@ -1,0 +1,14 @@
+//! The shell: arguments, telemetry, the admin endpoint, the watches that drive the controllers, and shutdown.
+
+pub mod admin;
+pub mod arguments;
+pub mod commands;
+mod drive;
+pub mod metrics;
+pub mod operator;
+mod root_key_guard;
+pub mod shutdown;
+pub mod telemetry;
+mod triggers;
+pub mod verify;
+mod watches;

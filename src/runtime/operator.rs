@@ -1,0 +1,285 @@
+//! The operator: everything put together and run.
+
+use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
+
+use kube::{Client, runtime::reflector::store::Writer};
+use thiserror::Error;
+use tokio::{sync::watch, task::JoinSet, time::sleep};
+
+use super::{
+    admin::Readiness,
+    arguments::RunArguments,
+    drive::{Drive, on},
+    metrics::{Metrics, StateLabels},
+    root_key_guard,
+    triggers::{Scope, Triggers, Watched},
+    watches,
+};
+use crate::{
+    clock::Clock,
+    cluster::{Cluster, KubeCluster, Views},
+    controller::{Attempts, Context, Expectations, customer_master_key, data_key, orphans::Orphans, purge},
+    crypto::{Random, RootKeyRing},
+    store::{
+        KeyStore,
+        embedded::{EmbeddedConfig, EmbeddedStore, root_key, root_key::RootKeyError},
+    },
+};
+
+/// How often to look for keys that are due, and for records without an object, when nothing else says when. It
+/// looks at what the watches have shown, and asks the API server nothing unless it finds something.
+const SWEEP: Duration = Duration::from_secs(30);
+
+/// What the operator is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The operator's own namespace.
+    pub namespace: String,
+    /// What it watches; empty: all namespaces.
+    pub watch_namespaces: Vec<String>,
+    /// Root keys; empty: the Secret.
+    pub root_key_files: Vec<PathBuf>,
+    /// Make no keys.
+    pub no_new_keys: bool,
+    /// How far the clocks may differ.
+    pub clock_skew_tolerance: Duration,
+    /// Passes of a kind at a time.
+    pub concurrency: u16,
+}
+
+impl From<&RunArguments> for Settings {
+    fn from(arguments: &RunArguments) -> Self {
+        Self {
+            namespace: arguments.namespace.namespace.clone(),
+            watch_namespaces: arguments.watch_namespaces.clone(),
+            root_key_files: arguments.root_key.root_key_files.clone(),
+            no_new_keys: arguments.no_new_keys,
+            clock_skew_tolerance: arguments.clock_skew_tolerance,
+            concurrency: arguments.concurrency,
+        }
+    }
+}
+
+impl Settings {
+    fn scopes(&self) -> Vec<Scope> {
+        if self.watch_namespaces.is_empty() {
+            return vec![None];
+        }
+        let distinct: HashSet<_> = self.watch_namespaces.iter().cloned().collect();
+        distinct.into_iter().map(Some).collect()
+    }
+}
+
+/// What the operator is given.
+pub struct Surroundings {
+    /// The API server.
+    pub client: Client,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The source of randomness.
+    pub random: Arc<dyn Random>,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+    /// Whether it does its work.
+    pub readiness: Readiness,
+}
+
+/// Why the operator ended.
+#[derive(Debug, Error)]
+pub enum OperatorError {
+    /// There is no root key.
+    #[error(transparent)]
+    RootKey(#[from] RootKeyError),
+    /// A part of it panicked: a bug. The process ends, and starts anew.
+    #[error("a part of the operator failed: {0}")]
+    Part(#[from] tokio::task::JoinError),
+    /// A part of it ended that never should.
+    #[error("a part of the operator ended before it was told to")]
+    Ended,
+}
+
+/// Runs the operator until `stop` becomes true.
+///
+/// # Errors
+/// [`OperatorError`]: it can't begin, or can't go on.
+pub async fn operate(
+    settings: Settings,
+    surroundings: Surroundings,
+    stop: watch::Receiver<bool>,
+) -> Result<(), OperatorError> {
+    let Surroundings { client, clock, random, metrics, readiness } = surroundings;
+    let namespaces = Writer::default();
+    let key_writers: Vec<_> = settings.scopes().into_iter().map(|scope| (scope, Writer::default())).collect();
+    let views = Views {
+        namespaces: namespaces.as_reader(),
+        scopes: settings.scopes(),
+        keys: key_writers.iter().map(|(_, writer)| writer.as_reader()).collect(),
+    };
+    let cluster = KubeCluster::new(client.clone(), views.clone());
+    let ring = Arc::new(root_keys(&settings, &cluster, &*random).await?);
+    tracing::info!(root_key_id = %ring.primary_id(), namespace = settings.namespace, "the root key is there");
+    let store = Arc::new(EmbeddedStore::new(
+        EmbeddedConfig::default_store(&settings.namespace),
+        cluster.clone(),
+        ring.clone(),
+        clock.clone(),
+        random.clone(),
+    ));
+    let context = Arc::new(Context {
+        cluster: cluster.clone(),
+        store: store.clone(),
+        clock,
+        random,
+        no_new_keys: settings.no_new_keys,
+        purge_holds: purge::Holds::default(),
+        attempts: Attempts::default(),
+        expectations: Expectations::default(),
+        metrics,
+    });
+
+    let (keys_may_start, keys_started) = watch::channel(false);
+    let (data_keys_may_start, data_keys_started) = watch::channel(false);
+    let mut key_drives = Vec::new();
+    let mut data_key_drives = Vec::new();
+    let (mut watched_keys, mut watched_data_keys) = (Vec::new(), Vec::new());
+    for (scope, writer) in key_writers {
+        let (watched, requests) = Watched::new(scope.clone(), writer.as_reader());
+        key_drives.push(Drive {
+            kind: customer_master_key::KIND,
+            api: watches::api(&client, &scope),
+            store: writer.as_reader(),
+            writer,
+            requests,
+            concurrency: settings.concurrency,
+            may_start: keys_started.clone(),
+            stop: stop.clone(),
+        });
+        watched_keys.push(watched);
+
+        let writer = Writer::default();
+        let (watched, requests) = Watched::new(scope.clone(), writer.as_reader());
+        data_key_drives.push(Drive {
+            kind: data_key::KIND,
+            api: watches::api(&client, &scope),
+            store: writer.as_reader(),
+            writer,
+            requests,
+            concurrency: settings.concurrency,
+            may_start: data_keys_started.clone(),
+            stop: stop.clone(),
+        });
+        watched_data_keys.push(watched);
+    }
+    let triggers = Triggers { keys: Arc::new(watched_keys), data_keys: Arc::new(watched_data_keys) };
+
+    // The parts that end when they are told to, and the parts that never do.
+    let mut drives = JoinSet::new();
+    let mut services = JoinSet::new();
+    let (records_ready, records_listed) = watch::channel(false);
+    services.spawn(watches::records(
+        client.clone(),
+        settings.namespace.clone(),
+        store.clone(),
+        triggers.clone(),
+        records_ready,
+    ));
+    services.spawn(watches::namespaces(client.clone(), namespaces, triggers.clone()));
+    for scope in settings.scopes() {
+        services.spawn(watches::deliveries(client.clone(), scope, triggers.clone()));
+    }
+    if settings.root_key_files.is_empty() {
+        services.spawn(root_key_guard::guard(client.clone(), settings.namespace.clone(), cluster, ring));
+    }
+    for drive in key_drives {
+        let triggers = triggers.clone();
+        drives.spawn(drive.run(context.clone(), move |context, object| {
+            let triggers = triggers.clone();
+            async move {
+                let slot = customer_master_key::slot(&object);
+                let outcome = customer_master_key::reconcile(&context, object).await;
+                triggers.data_keys_of(&slot);
+                outcome
+            }
+        }));
+    }
+    for drive in data_key_drives {
+        let pass = |context: Arc<Context<_, _>>, object| async move { data_key::reconcile(&context, object).await };
+        drives.spawn(drive.run(context.clone(), pass));
+    }
+    let starting = {
+        let (context, readiness, settings) = (context.clone(), readiness.clone(), settings.clone());
+        async move {
+            on(records_listed).await;
+            watches::filled([views.namespaces]).await;
+            keys_may_start.send_replace(true);
+            watches::filled(views.keys).await;
+            data_keys_may_start.send_replace(true);
+            readiness.set(true);
+            tracing::info!(watching = ?settings.watch_namespaces, "the operator is ready");
+            sweep(context, settings, triggers).await;
+        }
+    };
+    services.spawn(starting);
+
+    let ended = tokio::select! {
+        () = on(stop) => Ok(()),
+        Some(ended) = services.join_next() => Err(failure(ended)),
+        Some(ended) = drives.join_next() => Err(failure(ended)),
+    };
+    readiness.set(false);
+    if ended.is_ok() {
+        // The drives have been told to stop as well; the passes under way come to their end.
+        while let Some(ended) = drives.join_next().await {
+            ended?;
+        }
+    }
+    ended
+}
+
+fn failure(ended: Result<(), tokio::task::JoinError>) -> OperatorError {
+    ended.map_or_else(OperatorError::Part, |()| OperatorError::Ended)
+}
+
+async fn root_keys(
+    settings: &Settings,
+    cluster: &KubeCluster,
+    random: &dyn Random,
+) -> Result<RootKeyRing, RootKeyError> {
+    if let Some(ring) = root_key::from_files(&settings.root_key_files)? {
+        return Ok(ring);
+    }
+    let count = || cluster.count_keys_with_status();
+    root_key::from_secret(cluster, &settings.namespace, settings.no_new_keys, random, count).await
+}
+
+/// Erases keys when they are due, and looks for records without an object.
+async fn sweep<C: Cluster, S: KeyStore>(context: Arc<Context<C, S>>, settings: Settings, triggers: Triggers) {
+    let orphans = Orphans::default();
+    loop {
+        count_keys(&context);
+        match purge::sweep(&context, &settings.namespace, settings.clock_skew_tolerance).await {
+            Ok(changed) => changed.iter().for_each(|slot| triggers.key(slot)),
+            Err(error) => tracing::warn!(%error, "keys are due, and can't be erased now"),
+        }
+        orphans.sweep(&context).await;
+        let due = purge::next_due(&context.store.keys(), context.clock.now());
+        let wait = due.and_then(|due| Duration::try_from(due).ok()).map_or(SWEEP, |due| due.min(SWEEP));
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = context.clock.jumped() => {}
+        }
+    }
+}
+
+fn count_keys<C, S: KeyStore>(context: &Context<C, S>) {
+    use crate::kms::KeyState;
+    let keys = context.store.keys();
+    let state_of = |key: &crate::store::StoredKey| {
+        if key.record.is_tombstone() { "Deleted" } else { key.record.state().as_str() }
+    };
+    for state in KeyState::ALL.map(KeyState::as_str).into_iter().chain(["Deleted"]) {
+        let count = keys.iter().filter(|key| state_of(key) == state).count();
+        let gauge = context.metrics.keys.get_or_create(&StateLabels { state });
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}

@@ -1,0 +1,55 @@
+//! The name of the Secret that holds a key's record.
+
+use sha2::{Digest, Sha256};
+
+use crate::store::KeySlot;
+
+/// Separates this use of SHA-256 from every other.
+const DOMAIN: &[u8] = b"cmk-operator key record name 1";
+
+/// The name that follows from the store, the object and the generation. Nothing else goes into it, so whoever
+/// makes the key of an object, again and from nothing, arrives at the same Secret: creation is idempotent, and
+/// a re-applied object finds its key (design, section 4).
+#[must_use]
+pub fn record_name(store: &str, slot: &KeySlot, generation: u32) -> String {
+    let mut hash = Sha256::new();
+    hash.update(DOMAIN);
+    for part in [store, &slot.namespace, &slot.name] {
+        // Kubernetes names are at most 253 bytes.
+        hash.update(u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.update(generation.to_be_bytes());
+    let digest = hash.finalize();
+    digest.iter().fold(String::from("cmk-"), |mut name, byte| {
+        use std::fmt::Write;
+        // Writing to a String can't fail.
+        let _ = write!(name, "{byte:02x}");
+        name
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(store: &str, namespace: &str, name: &str, generation: u32) -> String {
+        record_name(store, &KeySlot { namespace: namespace.into(), name: name.into() }, generation)
+    }
+
+    /// The names can't change: this is the one of version 0.1, computed with Python's hashlib.
+    #[test]
+    fn names_are_stable() {
+        assert_eq!(
+            name("ClusterKeyStore/default", "shop", "orders", 0),
+            "cmk-382431d1fc49d7a483505175d4f2105bdd1be49bdfa0d96ac2228fb046aeda58"
+        );
+    }
+
+    #[test]
+    fn nothing_can_be_shifted_from_one_part_to_the_next() {
+        let names = [name("s", "a", "bc", 0), name("s", "ab", "c", 0), name("sa", "b", "c", 0), name("s", "a", "bc", 1)];
+        let distinct: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len());
+    }
+}

@@ -1,0 +1,89 @@
+//! A key's record as a Secret, and back, with its integrity checked before anything in it is used.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::{ResourceExt, api::ObjectMeta};
+
+use super::name::record_name;
+use crate::{
+    api::metadata,
+    crypto::RootKeyRing,
+    kms::KeyRecord,
+    store::{KeySlot, Revision, StoreError, StoredKey},
+};
+
+const RECORD: &str = "record";
+const MAC: &str = "mac";
+
+/// The Secret for a record: without `revision` one to be created, with it one to replace exactly that.
+pub fn encode(
+    record: &KeyRecord,
+    namespace: &str,
+    revision: Option<&Revision>,
+    ring: &RootKeyRing,
+) -> Result<Secret, StoreError> {
+    let slot = KeySlot { namespace: record.owner.namespace.clone(), name: record.owner.name.clone() };
+    let name = record_name(&record.store, &slot, record.generation);
+    let bytes = record.encode().map_err(|e| StoreError::Crypto(e.to_string()))?;
+    let mac = ring.record_mac(&name, &bytes);
+    Ok(Secret {
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: Some(namespace.to_owned()),
+            uid: revision.map(|r| r.uid.clone()),
+            resource_version: revision.map(|r| r.version.clone()),
+            labels: Some(BTreeMap::from([
+                (metadata::MANAGED_BY_LABEL.into(), metadata::MANAGER.into()),
+                (metadata::COMPONENT_LABEL.into(), metadata::COMPONENT_RECORD.into()),
+            ])),
+            // For a person who looks at the Secrets; nothing reads it.
+            annotations: Some(BTreeMap::from([(
+                "cmk-operator.dev/owner".into(),
+                format!("{}/{}", slot.namespace, slot.name),
+            )])),
+            ..ObjectMeta::default()
+        },
+        type_: Some(metadata::KEY_RECORD_TYPE.into()),
+        data: Some(BTreeMap::from([
+            (RECORD.into(), ByteString(bytes)),
+            (MAC.into(), ByteString(mac.to_vec())),
+        ])),
+        ..Secret::default()
+    })
+}
+
+/// The record in a Secret.
+///
+/// # Errors
+/// `Tampered` when the MAC does not match the Secret's name and the record's bytes; `Unreadable` when it does
+/// and the record still can't be understood.
+pub fn decode(secret: &Secret, ring: &RootKeyRing) -> Result<StoredKey, StoreError> {
+    let name = secret.name_any();
+    let field = |key: &str| secret.data.as_ref().and_then(|d| d.get(key)).map(|b| b.0.as_slice());
+    let tampered = || StoreError::Tampered { secret: name.clone() };
+    let (Some(bytes), Some(mac)) = (field(RECORD), field(MAC)) else {
+        return Err(tampered());
+    };
+    ring.verify_record_mac(&name, bytes, mac).map_err(|_| missing_root_key(bytes, ring).unwrap_or_else(tampered))?;
+    let unreadable = |problem: String| StoreError::Unreadable { secret: name.clone(), problem };
+    let record = KeyRecord::decode(bytes).map_err(|e| unreadable(e.to_string()))?;
+    let slot = KeySlot { namespace: record.owner.namespace.clone(), name: record.owner.name.clone() };
+    if record_name(&record.store, &slot, record.generation) != name {
+        return Err(unreadable("it is the record of another key".into()));
+    }
+    Ok(StoredKey { record: Arc::new(record), revision: revision(secret) })
+}
+
+/// Why a MAC may fail though nobody changed the record: it was made under a root key that is not at hand. The
+/// record's own word for it is good enough for an error message, and for nothing else.
+fn missing_root_key(unverified: &[u8], ring: &RootKeyRing) -> Option<StoreError> {
+    let record = KeyRecord::decode(unverified).ok()?;
+    let missing = record.versions.iter().find(|v| !ring.contains(v.root_key_id.into()))?;
+    Some(StoreError::RootKeyMissing { root_key_id: missing.root_key_id })
+}
+
+/// Which state of a Secret this is.
+pub fn revision(secret: &Secret) -> Revision {
+    Revision { uid: secret.uid().unwrap_or_default(), version: secret.resource_version().unwrap_or_default() }
+}

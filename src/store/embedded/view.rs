@@ -1,0 +1,114 @@
+//! The records that the watch, and our own writes, have shown: what most reads are answered from.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use uuid::Uuid;
+
+use super::record_secret;
+use crate::{
+    crypto::RootKeyRing,
+    store::{Revision, StoreError, StoredKey},
+};
+
+/// A record that was seen, readable or not.
+#[derive(Clone, Debug)]
+enum Seen {
+    Key(StoredKey),
+    Fault { fault: Fault, revision: Revision },
+}
+
+/// Why a record can't be used. [`StoreError`] without what can't be cloned.
+#[derive(Clone, Debug)]
+enum Fault {
+    Tampered,
+    Unreadable(String),
+    RootKeyMissing(Uuid),
+}
+
+impl Seen {
+    fn version(&self) -> &str {
+        match self {
+            Self::Key(key) => &key.revision.version,
+            Self::Fault { revision, .. } => &revision.version,
+        }
+    }
+
+    fn answer(&self, name: &str) -> Result<StoredKey, StoreError> {
+        match self {
+            Self::Key(key) => Ok(key.clone()),
+            Self::Fault { fault: Fault::Tampered, .. } => Err(StoreError::Tampered { secret: name.into() }),
+            Self::Fault { fault: Fault::Unreadable(problem), .. } => {
+                Err(StoreError::Unreadable { secret: name.into(), problem: problem.clone() })
+            }
+            Self::Fault { fault: Fault::RootKeyMissing(id), .. } => {
+                Err(StoreError::RootKeyMissing { root_key_id: *id })
+            }
+        }
+    }
+}
+
+/// All records seen, by the name of their Secret.
+#[derive(Debug, Default)]
+pub struct RecordView {
+    seen: Mutex<HashMap<String, Seen>>,
+}
+
+impl RecordView {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Seen>> {
+        // A panic elsewhere leaves the map whole: every change to it is one insert or remove.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a Secret, unless a later version of it was seen already: the watch tells of our own
+    /// writes after they were answered. Answers what is now known under its name.
+    pub fn note(&self, secret: &Secret, ring: &RootKeyRing) -> Result<StoredKey, StoreError> {
+        let name = secret.name_any();
+        let revision = record_secret::revision(secret);
+        let mut seen = self.lock();
+        if let Some(known) = seen.get(&name)
+            && is_older(&revision.version, known.version())
+        {
+            return known.answer(&name);
+        }
+        let fault = |fault| Seen::Fault { fault, revision };
+        let now = match record_secret::decode(secret, ring) {
+            Ok(key) => Seen::Key(key),
+            Err(StoreError::Unreadable { problem, .. }) => fault(Fault::Unreadable(problem)),
+            Err(StoreError::RootKeyMissing { root_key_id }) => fault(Fault::RootKeyMissing(root_key_id)),
+            Err(_) => fault(Fault::Tampered),
+        };
+        let answer = now.answer(&name);
+        seen.insert(name, now);
+        answer
+    }
+
+    /// The record under a name, if one was seen.
+    pub fn get(&self, name: &str) -> Option<Result<StoredKey, StoreError>> {
+        self.lock().get(name).map(|seen| seen.answer(name))
+    }
+
+    /// Forgets a record.
+    pub fn remove(&self, name: &str) {
+        self.lock().remove(name);
+    }
+
+    /// Forgets every record but these.
+    pub fn retain(&self, names: &HashSet<String>) {
+        self.lock().retain(|name, _| names.contains(name));
+    }
+
+    /// All readable records.
+    pub fn keys(&self) -> Vec<StoredKey> {
+        let seen = self.lock();
+        seen.values().filter_map(|s| if let Seen::Key(key) = s { Some(key.clone()) } else { None }).collect()
+    }
+}
+
+/// Whether one resource version is older than another. They grow (KEP-5504 makes that official for 1.35); one
+/// that is no number is taken as it comes.
+fn is_older(a: &str, b: &str) -> bool {
+    matches!((a.parse::<u128>(), b.parse::<u128>()), (Ok(a), Ok(b)) if a < b)
+}

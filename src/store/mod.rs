@@ -1,0 +1,201 @@
+//! Key stores: where keys are held. The controllers see only the trait; a file or folder a backend.
+
+pub mod embedded;
+
+use std::{future::Future, sync::Arc};
+
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::{
+    crypto::Plaintext,
+    kms::{
+        DesiredKey, EncryptionContext, KeyRecord, KeyStep, KeyUsage, Origin, Owner, StepError,
+        limits::PendingDeletionDays,
+    },
+};
+
+/// What a key store can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The windows of a deletion that it takes.
+    pub pending_deletion_days: PendingDeletionDays,
+}
+
+/// Names the key of an object: its store knows at most one current key under it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeySlot {
+    /// The object's namespace.
+    pub namespace: String,
+    /// The object's name.
+    pub name: String,
+}
+
+/// A key as its store holds it, at one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    /// All that the store knows.
+    pub record: Arc<KeyRecord>,
+    /// Which state of the store this is. A write names it, and fails when it is not the latest.
+    pub revision: Revision,
+}
+
+/// A state of a key in its store: opaque to everybody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// The object that holds the record.
+    pub uid: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// What the store holds for an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SlotView {
+    /// The key that the object has, or had, and was not abandoned.
+    pub current: Option<StoredKey>,
+    /// The keys that the object had before and abandoned, the oldest first.
+    pub abandoned: Vec<Uuid>,
+}
+
+/// How fresh an answer has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// From the watch: a write on it fails if it is old.
+    Watched,
+    /// Read past every cache: for what can't be undone, and before something is said to be missing.
+    Live,
+}
+
+/// A key to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewKey {
+    /// The identifier that it will have.
+    pub key_id: Uuid,
+    /// The identifier of its first version.
+    pub version_id: Uuid,
+    /// How many keys the object abandoned before.
+    pub generation: u32,
+    /// The object that it is for.
+    pub owner: Owner,
+    /// Where the material comes from.
+    pub origin: Origin,
+    /// What it may be used for.
+    pub key_usage: KeyUsage,
+    /// Everything that may change later.
+    pub desired: DesiredKey,
+}
+
+/// A data key that was just generated.
+pub struct GeneratedDataKey {
+    /// The version of the master key that encrypts it.
+    pub key_version_id: Uuid,
+    /// The ciphertext.
+    pub ciphertext_blob: Vec<u8>,
+}
+
+/// Why a key store did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The key is not at the revision that the write was decided on. Look again and decide again.
+    #[error("the key changed meanwhile")]
+    Conflict,
+    /// The record is not what was written: its integrity check fails.
+    #[error("the record Secret {secret} fails its integrity check: restore it from a backup")]
+    Tampered {
+        /// The Secret that holds the record.
+        secret: String,
+    },
+    /// The record was written by a newer version, or is no record.
+    #[error("the record Secret {secret} can't be read: {problem}")]
+    Unreadable {
+        /// The Secret that holds the record.
+        secret: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The material is wrapped under a root key that is not at hand.
+    #[error("the key's material is wrapped under root key {root_key_id}, which this operator does not have")]
+    RootKeyMissing {
+        /// The root key's identifier.
+        root_key_id: Uuid,
+    },
+    /// The wrapped material does not unwrap.
+    #[error("the key's material does not unwrap: the record is damaged")]
+    Damaged,
+    /// The state machine refuses the step or the operation.
+    #[error(transparent)]
+    Refused(#[from] StepError),
+    /// The ciphertext was not made by this key, or not with this encryption context, or was altered.
+    #[error("the ciphertext does not decrypt under this key and encryption context")]
+    InvalidCiphertext,
+    /// The ciphertext names another key.
+    #[error("the ciphertext was made by key {key_id}")]
+    IncorrectKey {
+        /// The key that it names.
+        key_id: Uuid,
+    },
+    /// No randomness could be had, or a primitive failed.
+    #[error("cryptography failed: {0}")]
+    Crypto(String),
+    /// The store can't be reached. Worth trying again.
+    #[error("the key store can't be reached: {0}")]
+    Unavailable(String),
+}
+
+impl From<crate::kms::Rejected> for StoreError {
+    fn from(rejected: crate::kms::Rejected) -> Self {
+        Self::Refused(StepError::Rejected(rejected))
+    }
+}
+
+/// Holds keys, and does cryptography with them.
+pub trait KeyStore: Send + Sync + 'static {
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// What it holds for an object.
+    fn find(
+        &self,
+        slot: &KeySlot,
+        freshness: Freshness,
+    ) -> impl Future<Output = Result<SlotView, StoreError>> + Send;
+
+    /// What the record of a new key would say, without making it.
+    ///
+    /// # Errors
+    /// When the state machine refuses what is declared.
+    fn draft(&self, new: &NewKey) -> Result<KeyRecord, StoreError>;
+
+    /// Makes a key, once: `Conflict` when the object has one already.
+    fn create(&self, new: &NewKey) -> impl Future<Output = Result<StoredKey, StoreError>> + Send;
+
+    /// Applies all steps in one write, or none.
+    fn update(
+        &self,
+        key: &StoredKey,
+        steps: &[KeyStep],
+    ) -> impl Future<Output = Result<StoredKey, StoreError>> + Send;
+
+    /// Forgets a key that never belonged to a finished object (design, rule 1), if it is still at its revision.
+    fn forget_unfinished(&self, key: &StoredKey) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Every key that the watch has seen and that can be read.
+    fn keys(&self) -> Vec<StoredKey>;
+
+    /// Generates a data key of `length` bytes. Its plaintext is not answered: whoever needs it decrypts.
+    fn generate_data_key(
+        &self,
+        key: &StoredKey,
+        context: &EncryptionContext,
+        length: usize,
+    ) -> impl Future<Output = Result<GeneratedDataKey, StoreError>> + Send;
+
+    /// Decrypts a ciphertext.
+    fn decrypt(
+        &self,
+        key: &StoredKey,
+        context: &EncryptionContext,
+        ciphertext_blob: &[u8],
+    ) -> impl Future<Output = Result<Plaintext, StoreError>> + Send;
+}
