@@ -24,18 +24,10 @@ use crate::api::{CustomerMasterKey, DataKey};
 /// Secrets, one at a time.
 pub trait Secrets: Send + Sync + 'static {
     /// The Secret as it is now, read past every cache.
-    fn get_secret(
-        &self,
-        namespace: &str,
-        name: &str,
-    ) -> impl Future<Output = Result<Option<Secret>, ApiError>> + Send;
+    fn get_secret(&self, namespace: &str, name: &str) -> impl Future<Output = Result<Option<Secret>, ApiError>> + Send;
 
     /// All Secrets of a type in a namespace, read past every cache.
-    fn list_secrets(
-        &self,
-        namespace: &str,
-        type_: &str,
-    ) -> impl Future<Output = Result<Vec<Secret>, ApiError>> + Send;
+    fn list_secrets(&self, namespace: &str, type_: &str) -> impl Future<Output = Result<Vec<Secret>, ApiError>> + Send;
 
     /// Creates a Secret that does not exist yet. `AlreadyExists` if it does.
     fn create_secret(&self, secret: &Secret) -> impl Future<Output = Result<Secret, ApiError>> + Send;

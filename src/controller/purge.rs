@@ -170,7 +170,10 @@ async fn erase_key<C: Cluster, S: KeyStore>(
 mod tests {
     use super::*;
     use crate::{
-        kms::{KeyRecord, key_record::tests::{at, record}},
+        kms::{
+            KeyRecord,
+            key_record::tests::{at, record},
+        },
         store::Revision,
     };
 

@@ -108,7 +108,9 @@ pub struct RecordVersion {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum DecodeError {
     /// Written by a newer version of the operator.
-    #[error("the record has format {found}, and this version knows formats up to {RECORD_FORMAT}: upgrade the operator")]
+    #[error(
+        "the record has format {found}, and this version knows formats up to {RECORD_FORMAT}: upgrade the operator"
+    )]
     UnknownFormat {
         /// The format number found.
         found: u32,
@@ -368,8 +370,11 @@ pub(crate) mod tests {
     fn a_newer_record_is_refused() {
         let newer = String::from_utf8(record().encode().unwrap()).unwrap().replace("\"format\":1", "\"format\":2");
         assert_eq!(KeyRecord::decode(newer.as_bytes()), Err(DecodeError::UnknownFormat { found: 2 }));
-        let extra = String::from_utf8(record().encode().unwrap()).unwrap().replace("\"format\":1", "\"format\":1,\"x\":0");
-        assert!(matches!(KeyRecord::decode(extra.as_bytes()), Err(DecodeError::Malformed(m)) if m.contains("unknown field")));
+        let extra =
+            String::from_utf8(record().encode().unwrap()).unwrap().replace("\"format\":1", "\"format\":1,\"x\":0");
+        assert!(
+            matches!(KeyRecord::decode(extra.as_bytes()), Err(DecodeError::Malformed(m)) if m.contains("unknown field"))
+        );
         assert!(matches!(KeyRecord::decode(b"{"), Err(DecodeError::Malformed(_))));
     }
 

@@ -196,13 +196,12 @@ impl Operation {
                 PendingDeletion => Ok(()),
                 Enabled | Disabled | PendingImport => Err(Rejected::StateModifiedFailed),
             },
-            Self::UpdateKeyDescription
-            | Self::TagResource
-            | Self::UpdateAlias
-            | Self::SetDeletionProtection => match state {
-                PendingDeletion => Err(Rejected::PendingDeletion),
-                Enabled | Disabled | PendingImport => Ok(()),
-            },
+            Self::UpdateKeyDescription | Self::TagResource | Self::UpdateAlias | Self::SetDeletionProtection => {
+                match state {
+                    PendingDeletion => Err(Rejected::PendingDeletion),
+                    Enabled | Disabled | PendingImport => Ok(()),
+                }
+            }
             Self::GetParametersForImport => match (state, dialect) {
                 (PendingDeletion, Dialect::Aws) => Err(Rejected::StateModifiedFailed),
                 _ => Ok(()),
@@ -249,10 +248,7 @@ mod tests {
                 (&[O::ScheduleKeyDeletion, O::CreateAlias, O::ImportKeyMaterial], [OK, OK, SM, OK]),
                 (&[O::CancelKeyDeletion], [SM, SM, OK, SM]),
                 (&[O::UpdateKeyDescription, O::TagResource, O::UpdateAlias], [OK, OK, PD, OK]),
-                (
-                    &[O::DescribeKey, O::DeleteAlias, O::GetParametersForImport, O::DeleteKeyMaterial],
-                    [OK, OK, OK, OK],
-                ),
+                (&[O::DescribeKey, O::DeleteAlias, O::GetParametersForImport, O::DeleteKeyMaterial], [OK, OK, OK, OK]),
                 (&[O::SetDeletionProtection], [OK, OK, PD, OK]),
             ],
         );

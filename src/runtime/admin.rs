@@ -104,11 +104,9 @@ fn answer(request: &Request<Incoming>, admin: &Admin) -> Response<Full<Bytes>> {
         "/livez" => text(StatusCode::OK, "ok\n".into(), PLAIN),
         "/readyz" if admin.readiness.get() => text(StatusCode::OK, "ok\n".into(), PLAIN),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "starting, or stopping\n".into(), PLAIN),
-        "/metrics" => text(
-            StatusCode::OK,
-            admin.metrics.render(),
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        ),
+        "/metrics" => {
+            text(StatusCode::OK, admin.metrics.render(), "application/openmetrics-text; version=1.0.0; charset=utf-8")
+        }
         _ => text(StatusCode::NOT_FOUND, "see /livez, /readyz and /metrics\n".into(), PLAIN),
     }
 }

@@ -45,10 +45,7 @@ pub fn execute(command: Command) -> ExitCode {
     }
 }
 
-fn block_on(
-    log: &LogArguments,
-    work: impl Future<Output = Result<ExitCode, Failure>>,
-) -> Result<ExitCode, Failure> {
+fn block_on(log: &LogArguments, work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
     telemetry::start(log)?;
     shutdown::no_core_dumps();
     Builder::new_multi_thread().enable_all().build()?.block_on(work)
@@ -65,8 +62,7 @@ fn print_crds() -> Result<ExitCode, Failure> {
 
 fn print_policies(arguments: &PolicyArguments) -> Result<ExitCode, Failure> {
     let namespace = arguments.namespace.namespace.clone();
-    let user =
-        arguments.user.clone().unwrap_or_else(|| format!("system:serviceaccount:{namespace}:cmk-operator"));
+    let user = arguments.user.clone().unwrap_or_else(|| format!("system:serviceaccount:{namespace}:cmk-operator"));
     let policies = policies::policies(&policies::PolicyOptions { user, namespace });
     let manifests: Vec<_> = policies.iter().flat_map(policies::Policy::manifests).collect();
     print(&crds::to_yaml("policies", &manifests)?)
@@ -82,9 +78,7 @@ async fn run(arguments: RunArguments) -> Result<ExitCode, Failure> {
     let metrics = Arc::new(Metrics::default());
     let readiness = Readiness::default();
     if let Some(address) = arguments.admin_listen {
-        let listener = admin::listen(address)
-            .await
-            .map_err(|error| format!("--admin-listen {address}: {error}"))?;
+        let listener = admin::listen(address).await.map_err(|error| format!("--admin-listen {address}: {error}"))?;
         tracing::info!(address = %listener.local_addr()?, "the admin endpoint listens");
         tokio::spawn(admin::serve(listener, Admin { readiness: readiness.clone(), metrics: metrics.clone() }));
     }

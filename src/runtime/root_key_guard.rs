@@ -67,7 +67,8 @@ async fn check<C: Cluster>(cluster: &C, namespace: &str, ring: &RootKeyRing) {
     };
     if root_key::decode(&stored, namespace).ok().is_none_or(|stored| stored.primary_id() != ring.primary_id()) {
         tracing::error!(
-            namespace, secret = stored.name_any(),
+            namespace,
+            secret = stored.name_any(),
             "the root key in the cluster is not the one in use: do not stop the operator, delete that Secret, and the \
              one in use is written back"
         );

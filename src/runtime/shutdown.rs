@@ -32,10 +32,7 @@ pub fn signalled() -> std::io::Result<impl Future<Output = ()> + Send + 'static>
 pub fn no_core_dumps() {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
     let none = Rlimit { current: Some(0), maximum: Some(0) };
-    let results = [
-        setrlimit(Resource::Core, none),
-        set_dumpable_behavior(DumpableBehavior::NotDumpable),
-    ];
+    let results = [setrlimit(Resource::Core, none), set_dumpable_behavior(DumpableBehavior::NotDumpable)];
     for error in results.into_iter().filter_map(Result::err) {
         tracing::warn!(%error, "core dumps could not be turned off");
     }

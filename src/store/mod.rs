@@ -155,11 +155,7 @@ pub trait KeyStore: Send + Sync + 'static {
     fn capabilities(&self) -> Capabilities;
 
     /// What it holds for an object.
-    fn find(
-        &self,
-        slot: &KeySlot,
-        freshness: Freshness,
-    ) -> impl Future<Output = Result<SlotView, StoreError>> + Send;
+    fn find(&self, slot: &KeySlot, freshness: Freshness) -> impl Future<Output = Result<SlotView, StoreError>> + Send;
 
     /// What the record of a new key would say, without making it.
     ///
@@ -171,11 +167,7 @@ pub trait KeyStore: Send + Sync + 'static {
     fn create(&self, new: &NewKey) -> impl Future<Output = Result<StoredKey, StoreError>> + Send;
 
     /// Applies all steps in one write, or none.
-    fn update(
-        &self,
-        key: &StoredKey,
-        steps: &[KeyStep],
-    ) -> impl Future<Output = Result<StoredKey, StoreError>> + Send;
+    fn update(&self, key: &StoredKey, steps: &[KeyStep]) -> impl Future<Output = Result<StoredKey, StoreError>> + Send;
 
     /// Forgets a key that never belonged to a finished object (design, rule 1), if it is still at its revision.
     fn forget_unfinished(&self, key: &StoredKey) -> impl Future<Output = Result<(), StoreError>> + Send;

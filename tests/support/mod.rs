@@ -7,6 +7,7 @@
 mod certificates;
 mod component;
 mod control_plane;
+pub mod world;
 
 use std::time::{Duration, Instant};
 

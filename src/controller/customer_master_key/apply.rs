@@ -125,14 +125,14 @@ async fn forget<C: Cluster, S: KeyStore>(context: &Context<C, S>, observed: &Obs
     }
 }
 
-async fn announce<C: Cluster, S: KeyStore>(
-    context: &Context<C, S>,
-    object: &CustomerMasterKey,
-    events: &[EventNote],
-) {
+async fn announce<C: Cluster, S: KeyStore>(context: &Context<C, S>, object: &CustomerMasterKey, events: &[EventNote]) {
     for event in events {
         tracing::info!(
-            namespace = object.namespace(), name = object.name_any(), reason = event.reason, "{}", event.message
+            namespace = object.namespace(),
+            name = object.name_any(),
+            reason = event.reason,
+            "{}",
+            event.message
         );
         context.cluster.publish(object, event).await;
     }

@@ -6,7 +6,11 @@ use uuid::Uuid;
 
 use super::{describe, gather, removal};
 use crate::{
-    api::{CustomerMasterKey, CustomerMasterKeyStatus, conditions::{Standing, reason}, metadata},
+    api::{
+        CustomerMasterKey, CustomerMasterKeyStatus,
+        conditions::{Standing, reason},
+        metadata,
+    },
     cluster::{EventNote, NamespaceView},
     controller::purge::Hold,
     kms::{DesiredKey, KeyStep, Owner, desired_key::Course},
@@ -145,9 +149,7 @@ fn next<'a>(o: &'a Observed, c: &Circumstances) -> Next<'a> {
 fn next_for_key<'a>(o: &'a Observed, c: &Circumstances, key: &'a StoredKey, desired: &DesiredKey) -> Next<'a> {
     let record = &key.record;
     let stalled = |reason, message: String| Next::Say { key: Some(key), standing: Standing::stalled(reason, message) };
-    let update = |steps, events| {
-        Next::Act(Plan { step: Step::UpdateKey { key: key.clone(), steps }, events })
-    };
+    let update = |steps, events| Next::Act(Plan { step: Step::UpdateKey { key: key.clone(), steps }, events });
 
     if o.abandoned_id() == Some(record.key_id) {
         if let Some(standing) = o.creation_forbidden(c) {
@@ -237,9 +239,7 @@ impl Observed {
             tags: spec.tags.clone().unwrap_or_default(),
             enabled: spec.enabled.unwrap_or(true),
             schedule_deletion: spec.schedule_deletion.unwrap_or(false),
-            pending_deletion_days: spec
-                .pending_deletion_days
-                .unwrap_or(c.capabilities.pending_deletion_days.default),
+            pending_deletion_days: spec.pending_deletion_days.unwrap_or(c.capabilities.pending_deletion_days.default),
         }
     }
 

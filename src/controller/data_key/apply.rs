@@ -41,7 +41,11 @@ pub async fn reconcile<C: Cluster, S: KeyStore>(
         object = carry_out(context, observed, decided.step).await?;
         for event in &decided.events {
             tracing::info!(
-                namespace = object.namespace(), name = object.name_any(), reason = event.reason, "{}", event.message
+                namespace = object.namespace(),
+                name = object.name_any(),
+                reason = event.reason,
+                "{}",
+                event.message
             );
             context.cluster.publish(&object, event).await;
         }
@@ -106,10 +110,7 @@ async fn write_status<C: Cluster, S: KeyStore>(
 }
 
 /// What was written is of no use, and neither is losing a race that the next look settles.
-fn discard(
-    written: Result<k8s_openapi::api::core::v1::Secret, ApiError>,
-    race: ApiError,
-) -> Result<(), PassError> {
+fn discard(written: Result<k8s_openapi::api::core::v1::Secret, ApiError>, race: ApiError) -> Result<(), PassError> {
     match written {
         Ok(secret) => {
             drop(SecretObject::from(secret));
@@ -120,10 +121,7 @@ fn discard(
     }
 }
 
-async fn delete<C: Cluster, S: KeyStore>(
-    context: &Context<C, S>,
-    secret: &SecretObject,
-) -> Result<(), PassError> {
+async fn delete<C: Cluster, S: KeyStore>(context: &Context<C, S>, secret: &SecretObject) -> Result<(), PassError> {
     match context.cluster.delete_secret(secret.expose()).await {
         Ok(()) | Err(ApiError::NotFound) => Ok(()),
         Err(error) => Err(error.into()),

@@ -17,10 +17,7 @@ use crate::{
 };
 
 /// Everything about `object`.
-pub async fn gather<C: Cluster, S: KeyStore>(
-    context: &Context<C, S>,
-    object: DataKey,
-) -> Result<Observed, PassError> {
+pub async fn gather<C: Cluster, S: KeyStore>(context: &Context<C, S>, object: DataKey) -> Result<Observed, PassError> {
     let namespace_name = object.namespace().unwrap_or_default();
     let namespace = context.cluster.namespace(&namespace_name).await?;
     let master = context.cluster.watched_key(&namespace_name, &object.spec.key_ref.name);

@@ -9,7 +9,11 @@ use super::{
     describe,
 };
 use crate::{
-    api::{DataKey, DataKeyStatus, conditions::{Standing, reason}, metadata},
+    api::{
+        DataKey, DataKeyStatus,
+        conditions::{Standing, reason},
+        metadata,
+    },
     cluster::{EventNote, KeyObjectView, NamespaceView},
     crypto::Plaintext,
     kms::{Dialect, EncryptionContext, Operation},
@@ -107,12 +111,15 @@ fn next(o: &Observed, now: Timestamp) -> Said {
     if o.object.annotations().get(metadata::CIPHERTEXT_BLOB) != Some(&ciphertext.text) {
         return Ok(Plan::just(Step::Annotate(ciphertext.text.clone())));
     }
-    deliver(o, &Contents {
-        plaintext,
-        ciphertext_blob: &ciphertext.text,
-        context: &o.context,
-        key_id: key.record.key_id.to_string(),
-    })
+    deliver(
+        o,
+        &Contents {
+            plaintext,
+            ciphertext_blob: &ciphertext.text,
+            context: &o.context,
+            key_id: key.record.key_id.to_string(),
+        },
+    )
 }
 
 /// The key, if its object has been taken on and its record can be read. Nobody may use a key before: its record
@@ -156,10 +163,9 @@ fn deliver(o: &Observed, contents: &Contents<'_>) -> Said {
     };
     match delivery::difference(&o.object, o.secret.as_ref(), contents) {
         Difference::NotOurs => Err(describe::secret_conflict(&name)),
-        Difference::Missing(secret) => Ok(Plan {
-            step: Step::CreateSecret(secret),
-            events: if restored { event("missing") } else { Vec::new() },
-        }),
+        Difference::Missing(secret) => {
+            Ok(Plan { step: Step::CreateSecret(secret), events: if restored { event("missing") } else { Vec::new() } })
+        }
         Difference::Changed(secret) => Ok(Plan {
             step: Step::ReplaceSecret(secret),
             events: if restored && o.is_settled() { event("changed") } else { Vec::new() },

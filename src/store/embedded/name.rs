@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn nothing_can_be_shifted_from_one_part_to_the_next() {
-        let names = [name("s", "a", "bc", 0), name("s", "ab", "c", 0), name("sa", "b", "c", 0), name("s", "a", "bc", 1)];
+        let names =
+            [name("s", "a", "bc", 0), name("s", "ab", "c", 0), name("sa", "b", "c", 0), name("s", "a", "bc", 1)];
         let distinct: std::collections::BTreeSet<_> = names.iter().collect();
         assert_eq!(distinct.len(), names.len());
     }

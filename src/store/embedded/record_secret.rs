@@ -45,10 +45,7 @@ pub fn encode(
             ..ObjectMeta::default()
         },
         type_: Some(metadata::KEY_RECORD_TYPE.into()),
-        data: Some(BTreeMap::from([
-            (RECORD.into(), ByteString(bytes)),
-            (MAC.into(), ByteString(mac.to_vec())),
-        ])),
+        data: Some(BTreeMap::from([(RECORD.into(), ByteString(bytes)), (MAC.into(), ByteString(mac.to_vec()))])),
         ..Secret::default()
     })
 }

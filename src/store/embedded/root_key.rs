@@ -39,7 +39,8 @@ pub enum RootKeyError {
     /// The Secret holds something else.
     #[error(
         "the Secret {namespace}/{} is not a root key, or was changed: restore it from a backup; \
-         no key can be used until then", metadata::ROOT_KEY_SECRET
+         no key can be used until then",
+        metadata::ROOT_KEY_SECRET
     )]
     SecretDamaged {
         /// The operator's namespace.
@@ -60,7 +61,8 @@ pub enum RootKeyError {
     /// None is there, and none may be made.
     #[error(
         "CreationPaused: the Secret {namespace}/{} is missing and --no-new-keys forbids making one: restore the \
-         root key first, then the records, then the objects", metadata::ROOT_KEY_SECRET
+         root key first, then the records, then the objects",
+        metadata::ROOT_KEY_SECRET
     )]
     CreationPaused {
         /// The operator's namespace.
@@ -84,8 +86,8 @@ pub fn from_files(paths: &[PathBuf]) -> Result<Option<RootKeyRing>, RootKeyError
         let text = std::fs::read_to_string(path)
             .map(Zeroizing::new)
             .map_err(|source| RootKeyError::File { path: path.clone(), source })?;
-        let key = RootKey::from_base64_line(&text)
-            .map_err(|source| RootKeyError::Format { path: path.clone(), source })?;
+        let key =
+            RootKey::from_base64_line(&text).map_err(|source| RootKeyError::Format { path: path.clone(), source })?;
         keys.push(key);
     }
     let mut keys = keys.into_iter();
