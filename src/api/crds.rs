@@ -1,7 +1,7 @@
 //! The CustomResourceDefinitions, and how manifests are written out as YAML.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt;
 use serde::Serialize;
@@ -24,9 +24,20 @@ fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
             refuse_null(schema);
+            default_empty_spec(schema);
         }
     }
     crd
+}
+
+/// Lets `spec: {}` be applied over a spec that had fields. Server-side apply leaves `spec: null` then, which is
+/// no object and would be refused; a default takes its place. It is the only default, and empty: the API server
+/// still writes nothing into spec. A spec with required fields needs no help, as it never becomes empty.
+fn default_empty_spec(schema: &mut JSONSchemaProps) {
+    let spec = schema.properties.as_mut().and_then(|properties| properties.get_mut("spec"));
+    if let Some(spec) = spec.filter(|spec| spec.required.as_ref().is_none_or(Vec::is_empty)) {
+        spec.default = Some(JSON(serde_json::json!({})));
+    }
 }
 
 /// Takes `nullable` off every field: the API server then drops `field: null` as if the field were absent, which

@@ -41,6 +41,9 @@ pub struct Drive<K: Resource<DynamicType = ()> + Clone + Debug + 'static> {
     pub store: Store<Guarded<K>>,
     /// What others ask to be looked at.
     pub requests: Requests<K>,
+    /// Is made true when the watch has shown everything once. (Not `Store::wait_until_ready`: with two who wait,
+    /// kube 5.0's may never wake one of them.)
+    pub filled: watch::Sender<bool>,
     /// How many passes at a time.
     pub concurrency: u16,
     /// Becomes true when everything a pass looks at has been filled.
@@ -71,9 +74,16 @@ where
         S: KeyStore,
         F: Future<Output = Result<Outcome, PassError>> + Send + 'static,
     {
-        let Self { kind, api, writer, store, mut requests, concurrency, may_start, stop } = self;
+        let Self { kind, api, writer, store, mut requests, filled, concurrency, may_start, stop } = self;
         let objects = watcher(api, watcher::Config::default()).modify(|object| object.managed_fields_mut().clear());
-        let objects = persistent(kind, objects).map(Ok::<_, watcher::Error>).reflect(writer).applied_objects();
+        let objects = persistent(kind, objects).map(Ok::<_, watcher::Error>).reflect(writer);
+        let objects = objects
+            .inspect(move |event| {
+                if matches!(event, Ok(watcher::Event::InitDone)) {
+                    filled.send_replace(true);
+                }
+            })
+            .applied_objects();
         let own = trigger_self(objects, ()).filter_map(|r| std::future::ready(r.ok()));
         let asked = stream::poll_fn(move |cx| requests.poll_recv(cx)).map(Into::into);
         let queue = stream::select(own, asked).map(Ok::<_, Infallible>).take_until(on(stop));

@@ -115,7 +115,7 @@ pub async fn operate(
         scopes: settings.scopes(),
         keys: key_writers.iter().map(|(_, writer)| writer.as_reader()).collect(),
     };
-    let cluster = KubeCluster::new(client.clone(), views.clone());
+    let cluster = KubeCluster::new(client.clone(), views);
     let ring = Arc::new(root_keys(&settings, &cluster, &*random).await?);
     tracing::info!(root_key_id = %ring.primary_id(), namespace = settings.namespace, "the root key is there");
     let store = Arc::new(EmbeddedStore::new(
@@ -142,14 +142,18 @@ pub async fn operate(
     let mut key_drives = Vec::new();
     let mut data_key_drives = Vec::new();
     let (mut watched_keys, mut watched_data_keys) = (Vec::new(), Vec::new());
+    let mut keys_filled = Vec::new();
     for (scope, writer) in key_writers {
         let (watched, requests) = Watched::new(scope.clone(), writer.as_reader());
+        let (filled, key_scope_filled) = watch::channel(false);
+        keys_filled.push(key_scope_filled);
         key_drives.push(Drive {
             kind: customer_master_key::KIND,
             api: watches::api(&client, &scope),
             store: writer.as_reader(),
             writer,
             requests,
+            filled,
             concurrency: settings.concurrency,
             may_start: keys_started.clone(),
             stop: stop.clone(),
@@ -164,6 +168,7 @@ pub async fn operate(
             store: writer.as_reader(),
             writer,
             requests,
+            filled: watch::Sender::default(),
             concurrency: settings.concurrency,
             may_start: data_keys_started.clone(),
             stop: stop.clone(),
@@ -183,7 +188,8 @@ pub async fn operate(
         triggers.clone(),
         records_ready,
     ));
-    services.spawn(watches::namespaces(client.clone(), namespaces, triggers.clone()));
+    let (namespaces_ready, namespaces_listed) = watch::channel(false);
+    services.spawn(watches::namespaces(client.clone(), namespaces, triggers.clone(), namespaces_ready));
     for scope in settings.scopes() {
         services.spawn(watches::deliveries(client.clone(), scope, triggers.clone()));
     }
@@ -210,9 +216,11 @@ pub async fn operate(
         let (context, readiness, settings) = (context.clone(), readiness.clone(), settings.clone());
         async move {
             on(records_listed).await;
-            watches::filled([views.namespaces]).await;
+            on(namespaces_listed).await;
             keys_may_start.send_replace(true);
-            watches::filled(views.keys).await;
+            for filled in keys_filled {
+                on(filled).await;
+            }
             data_keys_may_start.send_replace(true);
             readiness.set(true);
             tracing::info!(watching = ?settings.watch_namespaces, "the operator is ready");
@@ -222,6 +230,8 @@ pub async fn operate(
     services.spawn(starting);
 
     let ended = tokio::select! {
+        // First: when told to stop, the drives end as well, and that is no failure.
+        biased;
         () = on(stop) => Ok(()),
         Some(ended) = services.join_next() => Err(failure(ended)),
         Some(ended) = drives.join_next() => Err(failure(ended)),

@@ -9,7 +9,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
-        reflector::{Store, store::Writer},
+        reflector::store::Writer,
         watcher::{self, Event, watcher},
     },
 };
@@ -83,12 +83,20 @@ pub async fn records<S: Secrets>(
 }
 
 /// Watches namespaces: whether they are made anew, go away, or may adopt keys.
-pub async fn namespaces(client: Client, mut writer: Writer<PartialObjectMeta<Namespace>>, triggers: Triggers) {
+pub async fn namespaces(
+    client: Client,
+    mut writer: Writer<PartialObjectMeta<Namespace>>,
+    triggers: Triggers,
+    ready: watch::Sender<bool>,
+) {
     let events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), watcher::Config::default())
         .modify(|namespace| namespace.managed_fields_mut().clear());
     let mut events = std::pin::pin!(persistent("namespaces", events));
     while let Some(event) = events.next().await {
         writer.apply_watcher_event(&event);
+        if matches!(event, Event::InitDone) {
+            ready.send_replace(true);
+        }
         if let Event::Apply(namespace) | Event::Delete(namespace) = &event {
             triggers.namespace(&namespace.name_any());
         }
@@ -107,20 +115,6 @@ pub async fn deliveries(client: Client, scope: Scope, triggers: Triggers) {
             && let Some((namespace, name)) = owner.split_once('/')
         {
             triggers.data_key(namespace, name);
-        }
-    }
-}
-
-/// Waits until every store has been filled once. Its watch may end only with the process.
-pub async fn filled<K>(stores: impl IntoIterator<Item = Store<K>>)
-where
-    K: kube::runtime::reflector::Lookup + Clone + 'static,
-    K::DynamicType: Eq + std::hash::Hash + Clone,
-{
-    for store in stores {
-        if store.wait_until_ready().await.is_err() {
-            // The writer is gone: we are shutting down, and whoever waits is aborted.
-            std::future::pending::<()>().await;
         }
     }
 }

@@ -5,3 +5,8 @@
 mod support;
 
 mod rule_01_one_key;
+mod rule_02_drift;
+mod rule_03_states;
+mod rule_04_purge;
+mod rule_05_deletion;
+mod rule_20_root_key;

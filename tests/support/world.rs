@@ -15,8 +15,10 @@ use cmk_operator::{
     crypto::SystemRandom,
     runtime::{
         admin::Readiness,
+        arguments::{LogArguments, LogFormat},
         metrics::Metrics,
         operator::{OperatorError, Settings, Surroundings, operate},
+        telemetry,
     },
 };
 use jiff::{SignedDuration, Timestamp};
@@ -59,6 +61,10 @@ pub async fn bed() -> &'static Bed {
 }
 
 async fn install() -> Bed {
+    // `CMK_LOG_LEVEL=debug cargo test …` shows what the operators do.
+    if let Ok(log_level) = std::env::var("CMK_LOG_LEVEL") {
+        telemetry::start(&LogArguments { log_level, log_format: LogFormat::Human }).unwrap();
+    }
     let control_plane = ControlPlane::start_prepared(install_crds).await;
     let kubectl_apply = |yaml: &str| {
         let file = tempfile::NamedTempFile::new().unwrap();
