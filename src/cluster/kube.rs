@@ -183,6 +183,7 @@ impl Cluster for KubeCluster {
         let params = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(HISTORY_SECONDS);
         let events = call(api.watch_metadata(&params, since)).await?;
         let events = call(events.take_while(|e| std::future::ready(e.is_ok())).try_collect::<Vec<_>>()).await?;
+        tracing::debug!(namespace, name, uid, since, events = ?summary(&events), "the history of an object");
         Ok(judge_history(&events, uid))
     }
 
@@ -237,6 +238,17 @@ impl Cluster for KubeCluster {
             tracing::warn!(%error, object, reason = note.reason, "an Event could not be written");
         }
     }
+}
+
+/// What a log line says about a history.
+fn summary(events: &[WatchEvent<PartialObjectMeta<CustomerMasterKey>>]) -> Vec<String> {
+    let line = |event: &WatchEvent<PartialObjectMeta<CustomerMasterKey>>| match event {
+        WatchEvent::Added(o) | WatchEvent::Modified(o) | WatchEvent::Deleted(o) => {
+            format!("{event:?} {} at {}", o.uid().unwrap_or_default(), o.resource_version().unwrap_or_default())
+        }
+        other => format!("{other:?}"),
+    };
+    events.iter().map(line).collect()
 }
 
 /// Whether a complete history shows that the object with `uid` was deleted unfinished, and that no object of

@@ -5,6 +5,8 @@ mod describe;
 mod gather;
 pub mod plan;
 mod removal;
+#[cfg(test)]
+mod tests;
 
 pub use apply::{KIND, reconcile};
 pub use gather::slot;

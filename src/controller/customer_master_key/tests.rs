@@ -1,0 +1,387 @@
+//! `plan` as tables: what is observed on the left, the next step on the right.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use uuid::Uuid;
+
+use super::plan::{Circumstances, FreshIds, Observed, Plan, Step, plan};
+use crate::{
+    api::{
+        CustomerMasterKey, CustomerMasterKeySpec,
+        conditions::{PURGE_HELD, READY, RECONCILING, STALLED, find, reason},
+        customer_master_key::DeletionPolicy,
+        metadata,
+    },
+    cluster::NamespaceView,
+    controller::purge::Hold,
+    kms::{
+        KeyRecord, KeyStep, Origin,
+        key_record::tests::{at, record},
+        limits::PendingDeletionDays,
+    },
+    store::{Capabilities, Freshness, Revision, SlotView, StoreError, StoredKey},
+};
+
+const NOW: i64 = 10_000;
+
+fn circumstances() -> Circumstances {
+    Circumstances {
+        capabilities: Capabilities { pending_deletion_days: PendingDeletionDays::EMBEDDED },
+        no_new_keys: false,
+        fresh: FreshIds { key: Uuid::from_u128(77), version: Uuid::from_u128(78) },
+        now: at(NOW),
+    }
+}
+
+fn stored(record: KeyRecord) -> StoredKey {
+    StoredKey { record: Arc::new(record), revision: Revision { uid: "r".into(), version: "1".into() } }
+}
+
+fn view(current: Option<KeyRecord>) -> SlotView {
+    SlotView { current: current.map(stored), abandoned: vec![] }
+}
+
+/// An object that was just created: nothing is known of it.
+fn fresh() -> Observed {
+    let mut object = CustomerMasterKey::new("orders", CustomerMasterKeySpec::default());
+    object.metadata.namespace = Some("shop".into());
+    object.metadata.uid = Some("uid".into());
+    object.metadata.generation = Some(1);
+    Observed {
+        object,
+        namespace: Some(NamespaceView { uid: "ns-uid".into(), terminating: false, adopt_keys: false }),
+        key: Ok(view(None)),
+        freshness: Freshness::Watched,
+        held: None,
+    }
+}
+
+/// An object whose key is there and that was taken on.
+fn taken_on(record: KeyRecord) -> Observed {
+    let mut observed = fresh();
+    let id = record.key_id.to_string();
+    observed.object.metadata.annotations = Some(BTreeMap::from([(metadata::KEY_ID.into(), id)]));
+    observed.object.metadata.finalizers = Some(vec![metadata::FINALIZER.into()]);
+    observed.key = Ok(view(Some(record)));
+    observed
+}
+
+fn with(mut observed: Observed, change: impl FnOnce(&mut Observed)) -> Observed {
+    change(&mut observed);
+    observed
+}
+
+fn annotate(observed: &mut Observed, key: &str, value: impl ToString) {
+    let annotations = observed.object.metadata.annotations.get_or_insert_default();
+    annotations.insert(key.into(), value.to_string());
+}
+
+fn pending(days: i32) -> KeyRecord {
+    record().apply_all(&[KeyStep::ScheduleDeletion { days }], at(NOW)).unwrap()
+}
+
+fn tombstone() -> KeyRecord {
+    record()
+        .apply_all(&[KeyStep::ScheduleDeletion { days: 7 }], at(0))
+        .and_then(|r| r.apply_all(&[KeyStep::Erase], at(7 * 86_400)))
+        .unwrap()
+}
+
+fn step(observed: &Observed) -> Step {
+    plan(observed, &circumstances()).step
+}
+
+/// The steps on the key that are planned.
+fn steps(observed: &Observed) -> Vec<KeyStep> {
+    match step(observed) {
+        Step::UpdateKey { steps, .. } => steps,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The reason and the conditions that are set, as (Ready, Reconciling, Stalled).
+fn said(observed: &Observed, circumstances: &Circumstances) -> (String, [bool; 3]) {
+    let Plan { step: Step::WriteStatus(status), .. } = plan(observed, circumstances) else {
+        panic!("{:?}", plan(observed, circumstances));
+    };
+    let is = |type_| find(&status.conditions, type_).unwrap().status == "True";
+    (find(&status.conditions, READY).unwrap().reason.clone(), [is(READY), is(RECONCILING), is(STALLED)])
+}
+
+fn claim() -> KeyStep {
+    KeyStep::Claim { namespace_uid: "ns-uid".into(), uid: "uid".into() }
+}
+
+#[test]
+fn rule_1_a_new_object_takes_three_writes() {
+    let mut observed = fresh();
+    let Step::CreateKey(new) = step(&observed) else { panic!() };
+    assert_eq!((new.key_id, new.version_id, new.generation), (Uuid::from_u128(77), Uuid::from_u128(78), 0));
+    assert_eq!((new.owner.namespace_uid.as_str(), new.owner.uid.as_str()), ("ns-uid", "uid"));
+
+    observed.key = Ok(view(Some(KeyRecord { key_id: new.key_id, ..record() })));
+    assert_eq!(step(&observed), Step::TakeOn { key_id: new.key_id });
+
+    annotate(&mut observed, metadata::KEY_ID, new.key_id);
+    observed.object.metadata.finalizers = Some(vec![metadata::FINALIZER.into()]);
+    let Step::WriteStatus(status) = step(&observed) else { panic!() };
+
+    observed.object.status = Some(*status);
+    assert_eq!(plan(&observed, &circumstances()), Plan { step: Step::Rest, events: vec![] });
+}
+
+#[test]
+fn rule_16_a_pass_over_what_is_as_declared_does_nothing() {
+    for (name, record, spec) in [
+        ("enabled", record(), CustomerMasterKeySpec::default()),
+        (
+            "disabled",
+            record().apply_all(&[KeyStep::Disable], at(0)).unwrap(),
+            CustomerMasterKeySpec { enabled: Some(false), ..Default::default() },
+        ),
+        ("pending", pending(366), CustomerMasterKeySpec { schedule_deletion: Some(true), ..Default::default() }),
+    ] {
+        let mut observed = with(taken_on(record), |o| o.object.spec = spec);
+        let Step::WriteStatus(status) = step(&observed) else { panic!("{name}") };
+        observed.object.status = Some(*status);
+        let later = Circumstances { now: at(NOW + 1_000), ..circumstances() };
+        assert_eq!(plan(&observed, &later).step, Step::Rest, "{name}");
+    }
+}
+
+#[test]
+fn rule_1_nothing_is_called_missing_before_it_was_looked_for() {
+    let another = KeyRecord { key_id: Uuid::from_u128(5), ..record() };
+    let rows = [
+        ("no record", with(taken_on(record()), |o| o.key = Ok(view(None)))),
+        ("the record of another key", with(taken_on(record()), |o| o.key = Ok(view(Some(another))))),
+        ("an id that is none", with(fresh(), |o| annotate(o, metadata::KEY_ID, "x"))),
+    ];
+    for (name, mut observed) in rows {
+        assert_eq!(step(&observed), Step::LookAgain, "{name}");
+        observed.freshness = Freshness::Live;
+        let expected = (reason::KEY_RECORD_MISSING.to_owned(), [false, false, true]);
+        assert_eq!(said(&observed, &circumstances()), expected, "{name}");
+    }
+}
+
+#[test]
+fn rule_1_the_id_in_status_counts_where_the_annotation_is_lost() {
+    let mut observed = taken_on(record());
+    let Step::WriteStatus(status) = step(&observed) else { panic!() };
+    observed.object.status = Some(*status);
+    observed.object.metadata.annotations = None;
+    observed.key = Ok(view(None));
+    observed.freshness = Freshness::Live;
+    assert_eq!(said(&observed, &circumstances()).0, reason::KEY_RECORD_MISSING);
+}
+
+#[test]
+fn everything_that_stalls_or_waits() {
+    let stalled = [false, false, true];
+    let waiting = [false, true, false];
+    let error = |error| with(taken_on(record()), |o| o.key = Err(error));
+    let other_namespace = |o: &mut Observed| o.namespace.as_mut().unwrap().uid = "other".into();
+    let rows = [
+        (reason::RECORD_TAMPERED, stalled, error(StoreError::Tampered { secret: "s".into() })),
+        (
+            reason::RECORD_FORMAT_UNKNOWN,
+            stalled,
+            error(StoreError::Unreadable { secret: "s".into(), problem: "p".into() }),
+        ),
+        (reason::ROOT_KEY_MISSING, stalled, error(StoreError::RootKeyMissing { root_key_id: Uuid::nil() })),
+        (reason::KEY_STORE_ERROR, waiting, error(StoreError::Crypto("x".into()))),
+        (reason::KEY_DELETED, stalled, taken_on(tombstone())),
+        (reason::NAMESPACE_RECREATED, stalled, with(taken_on(record()), other_namespace)),
+        (reason::NAMESPACE_TERMINATING, waiting, with(fresh(), |o| o.namespace.as_mut().unwrap().terminating = true)),
+        (reason::NAMESPACE_TERMINATING, waiting, with(fresh(), |o| o.namespace = None)),
+        (
+            reason::UNSUPPORTED_BY_KEY_STORE,
+            stalled,
+            with(taken_on(record()), |o| o.object.spec.pending_deletion_days = Some(400)),
+        ),
+        (
+            reason::IMMUTABLE_FIELD_CHANGED,
+            stalled,
+            with(taken_on(record()), |o| o.object.spec.origin = Some(Origin::AwsKms)),
+        ),
+        (
+            reason::REJECTED_PENDING_DELETION,
+            stalled,
+            with(taken_on(pending(366)), |o| {
+                o.object.spec.schedule_deletion = Some(true);
+                o.object.spec.description = Some("too late".into());
+            }),
+        ),
+    ];
+    for (expected, conditions, observed) in rows {
+        assert_eq!(said(&observed, &circumstances()), (expected.to_owned(), conditions));
+    }
+}
+
+#[test]
+fn rule_20_no_new_keys() {
+    let paused = Circumstances { no_new_keys: true, ..circumstances() };
+    assert_eq!(said(&fresh(), &paused).0, reason::CREATION_PAUSED);
+    // Nor by the detour of abandoning one.
+    let abandoning = with(taken_on(record()), |o| annotate(o, metadata::ABANDON_KEY, record().key_id));
+    assert_eq!(said(&abandoning, &paused).0, reason::CREATION_PAUSED);
+    // Existing keys go on.
+    assert_eq!(said(&taken_on(record()), &paused).0, reason::AS_DECLARED);
+}
+
+#[test]
+fn rule_5_a_re_applied_object_takes_its_key_back() {
+    let released = |r: KeyRecord| r.apply_all(&[KeyStep::Release], at(0)).unwrap();
+    let rows = [
+        ("retained", with(fresh(), |o| o.key = Ok(view(Some(released(record()))))), vec![claim()]),
+        (
+            "scheduled",
+            with(fresh(), |o| o.key = Ok(view(Some(released(pending(30)))))),
+            vec![claim(), KeyStep::CancelDeletion],
+        ),
+        (
+            "scheduled, and still declared so",
+            with(fresh(), |o| {
+                o.key = Ok(view(Some(released(pending(366)))));
+                o.object.spec.schedule_deletion = Some(true);
+            }),
+            vec![claim()],
+        ),
+        (
+            "restored, with another UID",
+            with(taken_on(record()), |o| o.object.metadata.uid = Some("new".into())),
+            vec![KeyStep::Claim { namespace_uid: "ns-uid".into(), uid: "new".into() }],
+        ),
+        (
+            "in a namespace made anew that may adopt",
+            with(taken_on(released(record())), |o| {
+                o.namespace = Some(NamespaceView { uid: "other".into(), terminating: false, adopt_keys: true });
+            }),
+            vec![KeyStep::Claim { namespace_uid: "other".into(), uid: "uid".into() }],
+        ),
+    ];
+    for (name, observed, expected) in rows {
+        assert_eq!(steps(&observed), expected, "{name}");
+    }
+}
+
+#[test]
+fn rule_5_abandon_key_acts_only_on_the_key_it_names() {
+    let other = with(taken_on(tombstone()), |o| annotate(o, metadata::ABANDON_KEY, Uuid::from_u128(9)));
+    assert_eq!(said(&other, &circumstances()).0, reason::KEY_DELETED);
+    let named = with(taken_on(tombstone()), |o| annotate(o, metadata::ABANDON_KEY, record().key_id));
+    assert_eq!(steps(&named), [KeyStep::Abandon]);
+
+    // Abandoned, the old id in the annotation counts no more, and the next generation is made.
+    let after = with(named, |o| o.key = Ok(SlotView { current: None, abandoned: vec![record().key_id] }));
+    let Step::CreateKey(new) = step(&after) else { panic!() };
+    assert_eq!(new.generation, 1);
+}
+
+fn deleting(record: KeyRecord) -> Observed {
+    with(taken_on(record), |o| o.object.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH)))
+}
+
+#[test]
+fn rule_5_a_deleted_object_schedules_or_retains_and_goes() {
+    let schedule = |days| KeyStep::ScheduleDeletion { days };
+    let days = |days| move |o: &mut Observed| o.object.spec.pending_deletion_days = Some(days);
+    let rows = [
+        ("default window", deleting(record()), vec![schedule(366), KeyStep::Release]),
+        ("its window", with(deleting(record()), days(7)), vec![schedule(7), KeyStep::Release]),
+        ("scheduled before", with(deleting(pending(7)), days(7)), vec![KeyStep::Release]),
+        (
+            "scheduled with another window",
+            with(deleting(pending(7)), days(8)),
+            vec![KeyStep::CancelDeletion, schedule(8), KeyStep::Release],
+        ),
+        (
+            "retained",
+            with(deleting(record()), |o| o.object.spec.deletion_policy = Some(DeletionPolicy::Retain)),
+            vec![KeyStep::Release],
+        ),
+        ("a window the store does not take", with(deleting(record()), days(400)), vec![KeyStep::Release]),
+        ("erased before", deleting(tombstone()), vec![KeyStep::Release]),
+    ];
+    for (name, observed, expected) in rows {
+        assert_eq!(steps(&observed), expected, "{name}");
+        // Applied, the object is let go at the next step.
+        let after = observed.key.as_ref().unwrap().current.clone().unwrap();
+        let after = after.record.apply_all(&expected, at(NOW)).unwrap();
+        assert_eq!(step(&with(observed, |o| o.key = Ok(view(Some(after))))), Step::Release, "{name}");
+    }
+}
+
+#[test]
+fn rule_5_a_deleted_object_whose_key_is_not_its_own_touches_nothing() {
+    let live = |o: &mut Observed| o.freshness = Freshness::Live;
+    let rows = [
+        ("no record", with(deleting(record()), |o| o.key = Ok(view(None)))),
+        ("a namespace made anew", with(deleting(record()), |o| o.namespace.as_mut().unwrap().uid = "x".into())),
+        ("another key's annotation", with(deleting(record()), |o| annotate(o, metadata::KEY_ID, Uuid::from_u128(9)))),
+    ];
+    for (name, observed) in rows {
+        assert_eq!(step(&observed), Step::LookAgain, "{name}");
+        assert_eq!(step(&with(observed, live)), Step::Release, "{name}");
+    }
+    let damaged = with(deleting(record()), |o| o.key = Err(StoreError::Tampered { secret: "s".into() }));
+    assert_eq!(step(&damaged), Step::Release, "nobody is held up by a damaged record");
+}
+
+#[test]
+fn rule_5_other_finalizers_come_first() {
+    let mut observed = with(deleting(record()), |o| o.object.metadata.finalizers.as_mut().unwrap().push("x/y".into()));
+    assert_eq!(said(&observed, &circumstances()).0, reason::WAITING_FOR_FINALIZERS);
+    observed.object.metadata.finalizers = Some(vec!["x/y".into()]);
+    assert_eq!(step(&observed), Step::Rest, "ours is gone: nothing is ours to do");
+}
+
+#[test]
+fn rule_2_what_nobody_declared_is_drift() {
+    let mut observed = taken_on(record());
+    let Step::WriteStatus(status) = step(&observed) else { panic!() };
+    observed.object.status = Some(*status);
+    observed.key = Ok(view(Some(record().apply_all(&[KeyStep::Disable], at(0)).unwrap())));
+    let drifted = plan(&observed, &circumstances());
+    assert!(matches!(&drifted.step, Step::UpdateKey { steps, .. } if *steps == [KeyStep::Enable]));
+    assert_eq!(drifted.events[0].reason, reason::DRIFT_CORRECTED);
+
+    // The same, declared by a new generation of the spec, is not.
+    observed.object.metadata.generation = Some(2);
+    assert_eq!(plan(&observed, &circumstances()).events[0].reason, reason::KEY_ENABLED);
+}
+
+#[test]
+fn rule_4_why_an_erasure_waits_is_a_condition() {
+    let declared = |held| {
+        with(taken_on(pending(366)), |o| {
+            o.object.spec.schedule_deletion = Some(true);
+            o.held = held;
+        })
+    };
+    for (held, expected) in [
+        (None, ("False", reason::NOT_DUE)),
+        (Some(Hold::ClockSkew), ("True", reason::CLOCK_SKEW)),
+        (Some(Hold::RateLimited), ("True", reason::PURGE_RATE_LIMITED)),
+    ] {
+        let Step::WriteStatus(status) = step(&declared(held)) else { panic!() };
+        let condition = find(&status.conditions, PURGE_HELD).unwrap();
+        assert_eq!((condition.status.as_str(), condition.reason.as_str()), expected);
+        assert_eq!(find(&status.conditions, READY).unwrap().status, "True", "it is as declared all the same");
+    }
+}
+
+#[test]
+fn rule_16_a_failure_is_an_event_once() {
+    let mut observed = taken_on(tombstone());
+    let first = plan(&observed, &circumstances());
+    assert_eq!(first.events.len(), 1);
+    let Step::WriteStatus(status) = first.step else { panic!() };
+    observed.object.status = Some(*status);
+    observed.object.metadata.generation = Some(2);
+    let again = plan(&observed, &circumstances());
+    assert!(matches!(again.step, Step::WriteStatus(_)) && again.events.is_empty(), "the reason is the same");
+}
