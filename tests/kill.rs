@@ -19,21 +19,15 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use cmk_operator::{
     api::{DataKey, conditions, metadata},
-    clock::SystemClock,
-    cluster::{KubeCluster, Views},
-    crypto::SystemRandom,
     kms::EncryptionContext,
-    store::{
-        Freshness, KeySlot, KeyStore,
-        embedded::{EmbeddedConfig, EmbeddedStore, root_key},
-    },
+    store::{Freshness, KeySlot, KeyStore},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     ResourceExt,
     api::{DeleteParams, ListParams},
-    runtime::{WatchStreamExt, reflector::store::Writer, watcher},
+    runtime::{WatchStreamExt, watcher},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
@@ -259,12 +253,7 @@ async fn settle(world: &World, expected: &BTreeMap<usize, Fate>) {
 
 /// Counts.
 async fn count(world: &World, expected: &BTreeMap<usize, Fate>, seen: &Deliveries) {
-    let views = Views { namespaces: Writer::default().as_reader(), scopes: vec![None], keys: vec![] };
-    let cluster = KubeCluster::new(world.operator_client().await, views);
-    let none = || async { Ok(0) };
-    let ring = root_key::from_secret(&cluster, &world.operator_namespace, true, &SystemRandom, none).await.unwrap();
-    let config = EmbeddedConfig::default_store(&world.operator_namespace);
-    let store = EmbeddedStore::new(config, cluster, Arc::new(ring), Arc::new(SystemClock), Arc::new(SystemRandom));
+    let store = world.store().await;
 
     // Records: exactly one for each object, and none that belongs to nobody and was not let go.
     let left_over = eventually("records without an object to be forgotten", SETTLED_WITHIN, async || {

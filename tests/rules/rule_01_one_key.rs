@@ -1,6 +1,6 @@
 //! Rule 1: applying a `CustomerMasterKey` makes one key, once.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use cmk_operator::{
     api::{
@@ -8,19 +8,15 @@ use cmk_operator::{
         conditions::{STALLED, reason},
         metadata,
     },
-    clock::SystemClock,
-    cluster::{Cluster, KubeCluster, Views},
+    cluster::KubeCluster,
     crypto::{SystemRandom, random_uuid},
-    kms::{DesiredKey, KeyRecord, KeyUsage, Origin, Owner},
-    store::{
-        KeyStore, NewKey,
-        embedded::{EmbeddedConfig, EmbeddedStore, root_key},
-    },
+    kms::{DesiredKey, KeyRecord, KeyStep, KeyUsage, Origin, Owner},
+    store::{Freshness, KeySlot, KeyStore, NewKey, embedded::EmbeddedStore},
 };
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    ResourceExt,
+    Api, ResourceExt,
     api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
-    runtime::reflector::store::Writer,
 };
 use serde_json::json;
 
@@ -160,10 +156,15 @@ async fn rule_1_the_record_comes_first_and_is_found_again() {
 #[tokio::test]
 async fn rule_1_a_record_that_never_belonged_to_a_finished_object_is_forgotten() {
     let world = World::new("r1-forgotten").await;
-    world.apply_key("orders", json!({})).await;
-    let key = world.keys().get("orders").await.unwrap();
-    write_record(&world, &key).await;
-    world.delete_key("orders").await;
+    world.apply_key("before", json!({})).await;
+    world.apply_key("after", json!({})).await;
+    write_record(&world, &world.keys().get("before").await.unwrap()).await;
+    world.delete_key("before").await;
+    // The other way round: the operator had yet to see the deletion when it wrote the record.
+    let deleted = world.keys().get("after").await.unwrap();
+    world.delete_key("after").await;
+    write_record(&world, &deleted).await;
+    assert_eq!(world.records().await.len(), 2);
 
     let operator = world.start().await;
     eventually("the record to be forgotten", SOON, async || {
@@ -171,6 +172,38 @@ async fn rule_1_a_record_that_never_belonged_to_a_finished_object_is_forgotten()
         if left == 0 { Ok(()) } else { Err(format!("{left} records")) }
     })
     .await;
+    operator.stop().await.unwrap();
+}
+
+/// Applied again, interrupted right after the key was claimed, and deleted before the operator came back: the key
+/// is older than that object and may have been used. It is let go again, never forgotten.
+#[tokio::test]
+async fn rule_1_a_key_of_an_earlier_object_is_never_forgotten() {
+    let (world, operator) = World::with_operator("r1-earlier").await;
+    world.apply_key("orders", json!({})).await;
+    let id = key_id(&world.key_ready("orders").await);
+    world.delete_key("orders").await;
+    operator.stop().await.unwrap();
+
+    let again = world.apply_key("orders", json!({"pendingDeletionDays": 30})).await;
+    let (store, namespace_uid) = store(&world).await;
+    let slot = KeySlot { namespace: world.namespace.clone(), name: "orders".into() };
+    let key = store.find(&slot, Freshness::Live).await.unwrap().current.unwrap();
+    let claim = KeyStep::Claim {
+        namespace_uid,
+        uid: again.uid().unwrap(),
+        resource_version: again.resource_version().unwrap(),
+    };
+    store.update(&key, &[claim, KeyStep::CancelDeletion]).await.unwrap();
+    world.delete_key("orders").await;
+
+    let operator = world.start().await;
+    let record = eventually("the key to be let go", SOON, async || {
+        let record = world.only_record().await;
+        if record["owner"]["released"] == true { Ok(record) } else { Err(record.to_string()) }
+    })
+    .await;
+    assert_eq!((&record["keyId"], &record["deletion"]["pendingDays"]), (&json!(id), &json!(30)));
     operator.stop().await.unwrap();
 }
 
@@ -198,24 +231,17 @@ async fn rule_1_a_record_of_a_finished_object_is_reported_and_kept() {
 
 /// Writes a record as the operator does, and stops there.
 async fn write_record(world: &World, key: &CustomerMasterKey) -> KeyRecord {
-    let client = world.operator_client().await;
-    let views = Views { namespaces: Writer::default().as_reader(), scopes: vec![None], keys: vec![] };
-    let cluster = KubeCluster::new(client, views);
-    let namespace = cluster.namespace(&world.namespace).await.unwrap().unwrap();
-    let none = || async { Ok(0) };
-    let ring = root_key::from_secret(&cluster, &world.operator_namespace, false, &SystemRandom, none).await.unwrap();
-    let config = EmbeddedConfig::default_store(&world.operator_namespace);
-    let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom));
-    let store = EmbeddedStore::new(config, cluster, Arc::new(ring), clock, random);
+    let (store, namespace_uid) = store(world).await;
     let new = NewKey {
         key_id: random_uuid(&SystemRandom).unwrap(),
         version_id: random_uuid(&SystemRandom).unwrap(),
         generation: 0,
         owner: Owner {
             namespace: world.namespace.clone(),
-            namespace_uid: namespace.uid,
+            namespace_uid,
             name: key.name_any(),
             uid: key.uid().unwrap(),
+            resource_version: key.resource_version().unwrap(),
             released: false,
         },
         origin: Origin::AliyunKms,
@@ -229,4 +255,11 @@ async fn write_record(world: &World, key: &CustomerMasterKey) -> KeyRecord {
         },
     };
     KeyRecord::clone(&store.create(&new).await.unwrap().record)
+}
+
+/// The key store, and the UID of the test's namespace.
+async fn store(world: &World) -> (EmbeddedStore<KubeCluster>, String) {
+    let namespaces: Api<Namespace> = Api::all(world.client.clone());
+    let namespace = namespaces.get(&world.namespace).await.unwrap();
+    (world.store().await, namespace.uid().unwrap())
 }

@@ -1,19 +1,10 @@
 //! Rule 2: the reconciler acts on what it observes in the store, not on what it remembers.
 
-use std::sync::Arc;
-
 use cmk_operator::{
     api::conditions::reason,
-    clock::SystemClock,
-    cluster::{KubeCluster, Views},
-    crypto::SystemRandom,
     kms::KeyStep,
-    store::{
-        Freshness, KeySlot, KeyStore,
-        embedded::{EmbeddedConfig, EmbeddedStore, root_key},
-    },
+    store::{Freshness, KeySlot, KeyStore},
 };
-use kube::runtime::reflector::store::Writer;
 use serde_json::json;
 
 use crate::support::{
@@ -28,12 +19,7 @@ async fn rule_2_a_key_changed_behind_its_back_is_brought_back() {
     let before = world.key_ready("orders").await;
 
     // Somebody with the root key and the right to write records, so an operator: a second one, misled.
-    let views = Views { namespaces: Writer::default().as_reader(), scopes: vec![None], keys: vec![] };
-    let cluster = KubeCluster::new(world.operator_client().await, views);
-    let none = || async { Ok(0) };
-    let ring = root_key::from_secret(&cluster, &world.operator_namespace, true, &SystemRandom, none).await.unwrap();
-    let config = EmbeddedConfig::default_store(&world.operator_namespace);
-    let store = EmbeddedStore::new(config, cluster, Arc::new(ring), Arc::new(SystemClock), Arc::new(SystemRandom));
+    let store = world.store().await;
     let slot = KeySlot { namespace: world.namespace.clone(), name: "orders".into() };
     let key = store.find(&slot, Freshness::Live).await.unwrap().current.unwrap();
     let steps = [KeyStep::SetDescription("drifted".into()), KeyStep::Disable];

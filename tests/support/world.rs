@@ -12,6 +12,7 @@ use std::{
 use cmk_operator::{
     api::{CustomerMasterKey, DataKey, conditions, crds, metadata, policies},
     clock::Clock,
+    cluster::{KubeCluster, Views},
     crypto::SystemRandom,
     runtime::{
         admin::Readiness,
@@ -20,6 +21,7 @@ use cmk_operator::{
         operator::{OperatorError, Settings, Surroundings, operate},
         telemetry,
     },
+    store::embedded::{EmbeddedConfig, EmbeddedStore, root_key},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
@@ -33,6 +35,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    runtime::reflector::store::Writer,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -267,6 +270,16 @@ impl World {
     /// The kubeconfig behind it, for an operator in a process of its own.
     pub fn operator_kubeconfig(&self) -> &std::path::Path {
         &self.bed.operator_kubeconfig
+    }
+
+    /// The operator's key store, as a second operator would open it. Makes the root key if there is none.
+    pub async fn store(&self) -> EmbeddedStore<KubeCluster> {
+        let views = Views { namespaces: Writer::default().as_reader(), scopes: vec![None], keys: vec![] };
+        let cluster = KubeCluster::new(self.operator_client().await, views);
+        let (namespace, random) = (&self.operator_namespace, Arc::new(SystemRandom));
+        let ring = root_key::from_secret(&cluster, namespace, false, &*random, async || Ok(0)).await.unwrap();
+        let config = EmbeddedConfig::default_store(namespace);
+        EmbeddedStore::new(config, cluster, Arc::new(ring), self.clock.clone(), random)
     }
 
     /// kubectl, as the administrator, in the test's namespace.

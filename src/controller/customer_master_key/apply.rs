@@ -87,7 +87,7 @@ async fn carry_out<C: Cluster, S: KeyStore>(
                 Err(error) => {
                     let error = PassError::from(error);
                     if error.is_gone() {
-                        forget(context, &observed).await;
+                        let_go(context, &observed).await;
                     }
                     return Err(error);
                 }
@@ -116,10 +116,10 @@ impl Observed {
     }
 }
 
-/// The object was deleted before it was finished: its new key need not stay.
-async fn forget<C: Cluster, S: KeyStore>(context: &Context<C, S>, observed: &Observed) {
+/// The object was deleted before it was finished: its key is let go.
+async fn let_go<C: Cluster, S: KeyStore>(context: &Context<C, S>, observed: &Observed) {
     let Ok(SlotView { current: Some(key), .. }) = &observed.key else { return };
-    if let Err(error) = orphans::forget_if_unfinished(context, key).await {
+    if let Err(error) = orphans::let_go_if_unfinished(context, key).await {
         let slot = slot(&observed.object);
         tracing::warn!(%error, namespace = slot.namespace, name = slot.name, "left for the next sweep");
     }

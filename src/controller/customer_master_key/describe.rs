@@ -15,8 +15,8 @@ use crate::{
     },
     cluster::EventNote,
     controller::purge::Hold,
-    kms::{DesiredKey, KeyRecord, KeyState, KeyStep, Origin, desired_key::Blocked},
-    store::{Capabilities, StoreError, StoredKey},
+    kms::{KeyRecord, KeyState, KeyStep, Origin, desired_key::Blocked, limits::PendingDeletionDays},
+    store::{StoreError, StoredKey},
 };
 
 /// How many versions status shows: the newest.
@@ -142,15 +142,8 @@ pub fn record_missing(claimed: Uuid, found: Option<Uuid>) -> Standing {
 }
 
 /// The store does not take the declared window.
-pub fn window_unsupported(desired: &DesiredKey, capabilities: Capabilities) -> Standing {
-    let limits = capabilities.pending_deletion_days;
-    Standing::stalled(
-        reason::UNSUPPORTED_BY_KEY_STORE,
-        format!(
-            "spec.pendingDeletionDays is {}, and the key store takes {} to {}.",
-            desired.pending_deletion_days, limits.min, limits.max
-        ),
-    )
+pub fn window_unsupported(days: i32, limits: PendingDeletionDays) -> String {
+    format!("spec.pendingDeletionDays is {days}, and the key store takes {} to {}.", limits.min, limits.max)
 }
 
 /// The key was erased.

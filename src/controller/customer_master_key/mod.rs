@@ -10,3 +10,4 @@ mod tests;
 
 pub use apply::{KIND, reconcile};
 pub use gather::slot;
+pub use removal::letting_go;

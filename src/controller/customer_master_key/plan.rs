@@ -134,8 +134,10 @@ fn next<'a>(o: &'a Observed, c: &Circumstances) -> Next<'a> {
     }
 
     let desired = o.desired(c);
-    if !c.capabilities.pending_deletion_days.allows(desired.pending_deletion_days) {
-        return say(view.current.as_ref(), describe::window_unsupported(&desired, c.capabilities));
+    let window = c.capabilities.pending_deletion_days;
+    if !window.allows(desired.pending_deletion_days) {
+        let message = describe::window_unsupported(desired.pending_deletion_days, window);
+        return say(view.current.as_ref(), Standing::stalled(reason::UNSUPPORTED_BY_KEY_STORE, message));
     }
     match &view.current {
         None => match o.creation_forbidden(c) {
@@ -169,8 +171,14 @@ fn next_for_key<'a>(o: &'a Observed, c: &Circumstances, key: &'a StoredKey, desi
         return stalled(reason::NAMESPACE_RECREATED, describe::namespace_recreated(record));
     }
 
-    let claim = (!same_namespace || record.owner.released || Some(&record.owner.uid) != o.object.uid().as_ref())
-        .then(|| KeyStep::Claim { namespace_uid: o.namespace_uid(), uid: o.object.uid().unwrap_or_default() });
+    let claim =
+        (!same_namespace || record.owner.released || Some(&record.owner.uid) != o.object.uid().as_ref()).then(|| {
+            KeyStep::Claim {
+                namespace_uid: o.namespace_uid(),
+                uid: o.object.uid().unwrap_or_default(),
+                resource_version: o.object.resource_version().unwrap_or_default(),
+            }
+        });
     let Course { steps, blocked } = desired.course_from(record);
     let steps: Vec<_> = claim.into_iter().chain(steps).collect();
     if !steps.is_empty() {
@@ -254,6 +262,7 @@ impl Observed {
                 namespace_uid: self.namespace_uid(),
                 name: slot.name,
                 uid: self.object.uid().unwrap_or_default(),
+                resource_version: self.object.resource_version().unwrap_or_default(),
                 released: false,
             },
             origin: self.object.spec.origin.unwrap_or_default(),

@@ -1,6 +1,7 @@
 //! What to do next for a `CustomerMasterKey` that is being deleted (design, rules 4 and 5): its key is
 //! scheduled for deletion, or retained, and the object is let go at once.
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
@@ -9,13 +10,14 @@ use super::{
 };
 use crate::{
     api::{
+        CustomerMasterKeySpec,
         conditions::{Standing, reason},
         customer_master_key::DeletionPolicy,
         metadata,
     },
     cluster::EventNote,
-    kms::KeyStep,
-    store::{Freshness, StoredKey},
+    kms::{KeyRecord, KeyStep},
+    store::{Capabilities, Freshness, StoredKey},
 };
 
 /// Decides the next step for an object with a deletion timestamp.
@@ -53,34 +55,41 @@ pub fn plan(o: &Observed, c: &Circumstances) -> Plan {
 }
 
 fn let_go(o: &Observed, c: &Circumstances, key: &StoredKey) -> Plan {
-    let record = &key.record;
-    let days = o.desired(c).pending_deletion_days;
-    let update = |mut steps: Vec<KeyStep>, event| {
-        steps.push(KeyStep::Release);
-        Plan { step: Step::UpdateKey { key: key.clone(), steps }, events: vec![event] }
-    };
+    let (steps, event) = letting_go(&o.object.spec, &key.record, c.capabilities, c.now);
+    Plan { step: Step::UpdateKey { key: key.clone(), steps }, events: vec![event] }
+}
+
+/// What the deletion of an object with this spec does to its key, and what to tell people.
+pub fn letting_go(
+    spec: &CustomerMasterKeySpec,
+    record: &KeyRecord,
+    capabilities: Capabilities,
+    now: Timestamp,
+) -> (Vec<KeyStep>, EventNote) {
+    let keep = |why| (vec![KeyStep::Release], retained(why));
+    let window = capabilities.pending_deletion_days;
+    let days = spec.pending_deletion_days.unwrap_or(window.default);
     if record.is_tombstone() {
-        return update(vec![], retained("The key was deleted before; its tombstone stays.".into()));
+        return keep("The key was deleted before; its tombstone stays.".into());
     }
-    if o.object.spec.deletion_policy.unwrap_or_default() == DeletionPolicy::Retain {
-        return update(vec![], retained(describe::retained_by_policy(record)));
+    if spec.deletion_policy.unwrap_or_default() == DeletionPolicy::Retain {
+        return keep(describe::retained_by_policy(record));
     }
-    if !c.capabilities.pending_deletion_days.allows(days) {
-        let message = describe::window_unsupported(&o.desired(c), c.capabilities);
-        let why = message.failure().map(|(_, why)| why.to_owned()).unwrap_or_default();
-        return update(vec![], retained(format!("The key stays as it is. {why}")));
+    if !window.allows(days) {
+        return keep(format!("The key stays as it is. {}", describe::window_unsupported(days, window)));
     }
-    let steps = match &record.deletion {
+    let mut steps = match &record.deletion {
         Some(deletion) if deletion.pending_days == days => vec![],
         Some(_) => vec![KeyStep::CancelDeletion, KeyStep::ScheduleDeletion { days }],
         None => vec![KeyStep::ScheduleDeletion { days }],
     };
-    let event = match record.apply_all(&steps, c.now) {
+    steps.push(KeyStep::Release);
+    let event = match record.apply_all(&steps, now) {
         Ok(after) => describe::deletion_scheduled(&after, true),
         // The write will be refused for the same reason, and says so.
         Err(error) => retained(format!("The deletion of the key can't be scheduled: {error}.")),
     };
-    update(steps, event)
+    (steps, event)
 }
 
 fn retained(message: String) -> EventNote {

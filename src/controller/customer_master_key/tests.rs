@@ -49,6 +49,7 @@ fn fresh() -> Observed {
     object.metadata.namespace = Some("shop".into());
     object.metadata.uid = Some("uid".into());
     object.metadata.generation = Some(1);
+    object.metadata.resource_version = Some("7".into());
     Observed {
         object,
         namespace: Some(NamespaceView { uid: "ns-uid".into(), terminating: false, adopt_keys: false }),
@@ -111,7 +112,11 @@ fn said(observed: &Observed, circumstances: &Circumstances) -> (String, [bool; 3
 }
 
 fn claim() -> KeyStep {
-    KeyStep::Claim { namespace_uid: "ns-uid".into(), uid: "uid".into() }
+    claim_by("ns-uid", "uid")
+}
+
+fn claim_by(namespace_uid: &str, uid: &str) -> KeyStep {
+    KeyStep::Claim { namespace_uid: namespace_uid.into(), uid: uid.into(), resource_version: "7".into() }
 }
 
 #[test]
@@ -253,14 +258,14 @@ fn rule_5_a_re_applied_object_takes_its_key_back() {
         (
             "restored, with another UID",
             with(taken_on(record()), |o| o.object.metadata.uid = Some("new".into())),
-            vec![KeyStep::Claim { namespace_uid: "ns-uid".into(), uid: "new".into() }],
+            vec![claim_by("ns-uid", "new")],
         ),
         (
             "in a namespace made anew that may adopt",
             with(taken_on(released(record())), |o| {
                 o.namespace = Some(NamespaceView { uid: "other".into(), terminating: false, adopt_keys: true });
             }),
-            vec![KeyStep::Claim { namespace_uid: "other".into(), uid: "uid".into() }],
+            vec![claim_by("other", "uid")],
         ),
     ];
     for (name, observed, expected) in rows {

@@ -136,6 +136,39 @@ impl<S: Secrets> EmbeddedStore<S> {
         }
     }
 
+    /// The record of a new key, but for its wrapped material.
+    fn draft(&self, new: &NewKey) -> Result<KeyRecord, StoreError> {
+        let now = self.clock.now();
+        let blank = KeyRecord {
+            format: RECORD_FORMAT,
+            store: self.config.store.clone(),
+            key_id: new.key_id,
+            revision: 0,
+            generation: new.generation,
+            owner: new.owner.clone(),
+            region: self.config.region.clone(),
+            account_id: self.config.account_id.clone(),
+            creation_date: to_seconds(now),
+            origin: new.origin,
+            key_usage: new.key_usage,
+            description: String::new(),
+            tags: std::collections::BTreeMap::new(),
+            enabled: true,
+            deletion: None,
+            erased_at: None,
+            abandoned: false,
+            versions: vec![RecordVersion {
+                id: new.version_id,
+                creation_date: to_seconds(now),
+                root_key_id: self.ring.primary_id().into(),
+                wrapped: Vec::new(),
+            }],
+        };
+        let steps = new.desired.course_from(&blank).steps;
+        let declared = blank.apply_all(&steps, now)?;
+        Ok(KeyRecord { revision: 0, ..declared })
+    }
+
     fn wrap_context<'a>(record: &'a KeyRecord, version_id: Uuid) -> WrapContext<'a> {
         WrapContext { store: &record.store, key_id: record.key_id, version_id }
     }
@@ -177,36 +210,6 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
         Ok(found)
     }
 
-    fn draft(&self, new: &NewKey) -> Result<KeyRecord, StoreError> {
-        let now = self.clock.now();
-        let blank = KeyRecord {
-            format: RECORD_FORMAT,
-            store: self.config.store.clone(),
-            key_id: new.key_id,
-            generation: new.generation,
-            owner: new.owner.clone(),
-            region: self.config.region.clone(),
-            account_id: self.config.account_id.clone(),
-            creation_date: to_seconds(now),
-            origin: new.origin,
-            key_usage: new.key_usage,
-            description: String::new(),
-            tags: std::collections::BTreeMap::new(),
-            enabled: true,
-            deletion: None,
-            erased_at: None,
-            abandoned: false,
-            versions: vec![RecordVersion {
-                id: new.version_id,
-                creation_date: to_seconds(now),
-                root_key_id: self.ring.primary_id().into(),
-                wrapped: Vec::new(),
-            }],
-        };
-        let steps = new.desired.course_from(&blank).steps;
-        Ok(blank.apply_all(&steps, now)?)
-    }
-
     async fn create(&self, new: &NewKey) -> Result<StoredKey, StoreError> {
         let mut record = self.draft(new)?;
         let material = KeyMaterial::generate(&*self.random).map_err(crypto)?;
@@ -235,6 +238,9 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
     }
 
     async fn forget_unfinished(&self, key: &StoredKey) -> Result<(), StoreError> {
+        if key.record.revision != 0 {
+            return Err(StoreError::Conflict);
+        }
         let secret = record_secret::encode(&key.record, &self.config.namespace, Some(&key.revision), &self.ring)?;
         let name = secret.metadata.name.clone().unwrap_or_default();
         match self.secrets.delete_secret(&secret).await {
