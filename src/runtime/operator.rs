@@ -141,9 +141,12 @@ pub async fn operate(
     let (data_keys_may_start, data_keys_started) = watch::channel(false);
     let mut key_drives = Vec::new();
     let mut data_key_drives = Vec::new();
+    let mut keys_listed = Vec::new();
     let (mut watched_keys, mut watched_data_keys) = (Vec::new(), Vec::new());
     for (scope, writer) in key_writers {
         let (watched, requests) = Watched::new(scope.clone(), writer.as_reader());
+        let (listed, listed_once) = watch::channel(false);
+        keys_listed.push(listed_once);
         key_drives.push(Drive {
             kind: customer_master_key::KIND,
             api: watches::api(&client, &scope),
@@ -151,6 +154,7 @@ pub async fn operate(
             writer,
             requests,
             concurrency: settings.concurrency,
+            listed,
             may_start: keys_started.clone(),
             stop: stop.clone(),
         });
@@ -165,6 +169,7 @@ pub async fn operate(
             writer,
             requests,
             concurrency: settings.concurrency,
+            listed: watch::channel(false).0,
             may_start: data_keys_started.clone(),
             stop: stop.clone(),
         });
@@ -210,9 +215,11 @@ pub async fn operate(
         let (context, readiness, settings) = (context.clone(), readiness.clone(), settings.clone());
         async move {
             on(records_listed).await;
-            watches::filled([views.namespaces]).await;
+            watches::filled(views.namespaces).await;
             keys_may_start.send_replace(true);
-            watches::filled(views.keys).await;
+            for listed in keys_listed {
+                on(listed).await;
+            }
             data_keys_may_start.send_replace(true);
             readiness.set(true);
             tracing::info!(watching = ?settings.watch_namespaces, "the operator is ready");
@@ -222,6 +229,8 @@ pub async fn operate(
     services.spawn(starting);
 
     let ended = tokio::select! {
+        // First: told to stop, the drives end as well, and that is no failure.
+        biased;
         () = on(stop) => Ok(()),
         Some(ended) = services.join_next() => Err(failure(ended)),
         Some(ended) = drives.join_next() => Err(failure(ended)),

@@ -111,16 +111,15 @@ pub async fn deliveries(client: Client, scope: Scope, triggers: Triggers) {
     }
 }
 
-/// Waits until every store has been filled once. Its watch may end only with the process.
-pub async fn filled<K>(stores: impl IntoIterator<Item = Store<K>>)
+/// Waits until a store has been filled once. Only one task may wait for a store: kube wakes only the last one that
+/// did, so not for those of a controller, which waits itself.
+pub async fn filled<K>(store: Store<K>)
 where
     K: kube::runtime::reflector::Lookup + Clone + 'static,
     K::DynamicType: Eq + std::hash::Hash + Clone,
 {
-    for store in stores {
-        if store.wait_until_ready().await.is_err() {
-            // The writer is gone: we are shutting down, and whoever waits is aborted.
-            std::future::pending::<()>().await;
-        }
+    if store.wait_until_ready().await.is_err() {
+        // The writer is gone: we are shutting down, and whoever waits is aborted.
+        std::future::pending::<()>().await;
     }
 }
