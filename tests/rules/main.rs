@@ -4,4 +4,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
+mod helpers;
 mod rule_01_one_key;
+mod rule_12_data_keys;
+mod rule_13_states;
+mod rule_14_secrets;
+mod rule_16_conditions;
+mod rule_17_preconditions;
+mod rule_18_rights;
