@@ -4,6 +4,8 @@
 mod name;
 mod record_secret;
 pub mod root_key;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::{collections::HashSet, sync::Arc};
