@@ -68,7 +68,18 @@ use serde::{Deserialize, Serialize};
          (self.ciphertextBlob.size() % 4 == 0 && self.ciphertextBlob.matches('^[A-Za-z0-9+/]+={0,2}$'))"
     )
     .message("spec.ciphertextBlob must be base64: the standard alphabet with padding, without line breaks")
-    .field_path(".ciphertextBlob")
+    .field_path(".ciphertextBlob"),
+    // A generated data key has such an entry, and whoever brings its ciphertext has to give it.
+    validation = Rule::new(
+        "has(self.ciphertextBlob) || !has(self.encryptionContext) || \
+         self.encryptionContext.all(k, !k.startsWith('cmk-operator.dev/'))"
+    )
+    .message(
+        "spec.encryptionContext: names that begin with cmk-operator.dev/ are reserved for the operator, and can be \
+         given with spec.ciphertextBlob only"
+    )
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".encryptionContext")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DataKeySpec {
@@ -91,7 +102,8 @@ pub struct DataKeySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number_of_bytes: Option<i32>,
     /// Names and values that must be given again to decrypt the ciphertext, at most 64. Immutable. A name has 1
-    /// to 1024 characters, a value at most 2048, all of them together at most 7168.
+    /// to 1024 characters, a value at most 2048, all of them together at most 7168. Names that begin
+    /// with cmk-operator.dev/ can be given with ciphertextBlob only.
     // Both clouds take 8192 characters of JSON. The rest is for the punctuation and for the operator's own entry,
     // cmk-operator.dev/data-key, which is never longer than 348 characters.
     #[schemars(extend("maxProperties" = 64))]
@@ -101,10 +113,7 @@ pub struct DataKeySpec {
         validation = Rule::new("self.all(k, self[k].size() <= 2048)")
             .message("spec.encryptionContext: a value must be at most 2048 characters"),
         validation = Rule::new("self.map(k, k.size() + self[k].size()).sum() <= 7168")
-            .message("spec.encryptionContext: names and values together must be at most 7168 characters"),
-        validation = Rule::new("self.all(k, !k.startsWith('cmk-operator.dev/'))")
-            .message("spec.encryptionContext: names that begin with cmk-operator.dev/ are reserved for the operator")
-            .reason(Reason::FieldValueForbidden)
+            .message("spec.encryptionContext: names and values together must be at most 7168 characters")
     )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption_context: Option<BTreeMap<String, String>>,
@@ -373,6 +382,8 @@ mod tests {
             (context(&[("a", 1791), ("b", 1791), ("c", 1791), ("d", 1791)]), ""),
             (context(&[("a", 1791), ("b", 1791), ("c", 1791), ("d", 1792)]), "together must be at most 7168"),
             (context(&[("cmk-operator.dev/data-key", 1)]), "reserved for the operator"),
+            (context(&[("app", 1), ("cmk-operator.dev/", 1)]), "reserved for the operator"),
+            (json!({"encryptionContext": {"cmk-operator.dev/data-key": "a/b"}, "ciphertextBlob": "Y2sB"}), ""),
         ]);
     }
 

@@ -151,6 +151,13 @@ where
         call(self.api::<K>(&namespace_of(object)).replace_status(&object.name_any(), &post(), object)).await
     }
 
+    async fn get_unreadable(&self, metadata: &ObjectMeta) -> Result<Option<Value>, ApiError> {
+        let namespace = metadata.namespace.clone().unwrap_or_default();
+        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &namespace, &ApiResource::erase::<K>(&()));
+        let found = call(api.get_opt(&metadata.name.clone().unwrap_or_default())).await?;
+        Ok(found.map(|object| object.data))
+    }
+
     async fn patch_unreadable_status(&self, metadata: &ObjectMeta, status: Value) -> Result<(), ApiError> {
         let namespace = metadata.namespace.clone().unwrap_or_default();
         let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &namespace, &ApiResource::erase::<K>(&()));

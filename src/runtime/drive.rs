@@ -1,9 +1,15 @@
 //! Runs a controller: its own watch and the requests of others become passes, and failed ones are tried again.
 
-use std::{convert::Infallible, fmt::Debug, future::Future, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    fmt::Debug,
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream};
-use k8s_openapi::NamespaceResourceScope;
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, Resource, ResourceExt,
     runtime::{
@@ -13,8 +19,8 @@ use kube::{
         watcher::{self, watcher},
     },
 };
-use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
@@ -29,6 +35,10 @@ use crate::{
     store::KeyStore,
 };
 
+/// The longest wait between two looks at something that gives no sign when it changes. Nothing is wrong with the
+/// API server then, so that it need not be spared as after failures.
+const LAST_LOOK: Duration = Duration::from_secs(30);
+
 /// One kind in one scope.
 pub struct Drive<K: Resource<DynamicType = ()> + Clone + Debug + 'static> {
     /// The kind's name, for logs and metrics.
@@ -41,11 +51,11 @@ pub struct Drive<K: Resource<DynamicType = ()> + Clone + Debug + 'static> {
     pub store: Store<Guarded<K>>,
     /// What others ask to be looked at.
     pub requests: Requests<K>,
-    /// Is made true when the watch has shown everything once. (Not `Store::wait_until_ready`: with two who wait,
-    /// kube 5.0's may never wake one of them.)
-    pub filled: watch::Sender<bool>,
     /// How many passes at a time.
     pub concurrency: u16,
+    /// Is told when the store has been filled. Not `Store::wait_until_ready`, which wakes one task only, and the
+    /// controller is one that waits.
+    pub listed: watch::Sender<bool>,
     /// Becomes true when everything a pass looks at has been filled.
     pub may_start: watch::Receiver<bool>,
     /// Becomes true when no pass is to be begun any more.
@@ -74,19 +84,19 @@ where
         S: KeyStore,
         F: Future<Output = Result<Outcome, PassError>> + Send + 'static,
     {
-        let Self { kind, api, writer, store, mut requests, filled, concurrency, may_start, stop } = self;
+        let Self { kind, api, writer, store, mut requests, concurrency, listed, may_start, stop } = self;
         let objects = watcher(api, watcher::Config::default()).modify(|object| object.managed_fields_mut().clear());
         let objects = persistent(kind, objects).map(Ok::<_, watcher::Error>).reflect(writer);
-        let objects = objects
-            .inspect(move |event| {
-                if matches!(event, Ok(watcher::Event::InitDone)) {
-                    filled.send_replace(true);
-                }
-            })
-            .applied_objects();
+        let begun = listed.subscribe();
+        let objects = objects.inspect_ok(move |event| {
+            if matches!(event, watcher::Event::InitDone) {
+                listed.send_replace(true);
+            }
+        });
+        let objects = objects.applied_objects();
         let own = trigger_self(objects, ()).filter_map(|r| std::future::ready(r.ok()));
         let asked = stream::poll_fn(move |cx| requests.poll_recv(cx)).map(Into::into);
-        let queue = stream::select(own, asked).map(Ok::<_, Infallible>).take_until(on(stop));
+        let queue = stream::select(own, asked).map(Ok::<_, Infallible>).take_until(on(stop.clone()));
 
         let passes = applier(
             move |object: Arc<Guarded<K>>, context: Arc<Context<C, S>>| -> BoxFuture<'static, _> {
@@ -103,7 +113,19 @@ where
             queue,
             Config::default().concurrency(concurrency),
         );
-        log(kind, passes).await;
+        tokio::select! {
+            () = log(kind, passes) => {}
+            () = stopped_before(begun, stop) => {}
+        }
+    }
+}
+
+/// Resolves when `stop` comes before anything has been listed. The controller begins no pass until then, and once
+/// told to stop it does not go on listing, so that it would wait for ever.
+async fn stopped_before(listed: watch::Receiver<bool>, stop: watch::Receiver<bool>) {
+    on(stop).await;
+    if *listed.borrow() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -141,7 +163,7 @@ where
             context.attempts.succeeded(kind, &namespace, &name);
             Action::await_change()
         }
-        Ok(Outcome::Retry) => Action::requeue(context.attempts.failed(kind, &namespace, &name)),
+        Ok(Outcome::Retry) => Action::requeue(context.attempts.failed(kind, &namespace, &name).min(LAST_LOOK)),
         Err(error) if error.is_gone() => {
             tracing::debug!(kind, namespace, name, "the object was deleted meanwhile");
             Action::await_change()
@@ -168,17 +190,32 @@ where
     C: Cluster + Objects<K>,
     S: KeyStore,
 {
+    let said = match Objects::<K>::get_unreadable(&context.cluster, object.meta()).await {
+        Ok(found) => conditions_in(&found.unwrap_or_default()),
+        Err(error) => {
+            tracing::debug!(%error, "what was said about it is not known");
+            Vec::new()
+        }
+    };
     let message = format!("This object can't be read: {problem}. Correct it; its key is left as it is until then.");
-    tracing::warn!(namespace = object.namespace(), name = object.name_any(), problem, "an object can't be read");
-    let note = EventNote::warning(reason::UNREADABLE, "Read", message.clone());
-    context.cluster.publish(object, &note).await;
-    let findings = Standing::stalled(reason::UNREADABLE, message).findings();
+    let findings = Standing::stalled(reason::UNREADABLE, message.clone()).findings();
     let generation = object.meta().generation;
-    let conditions = conditions::conditions(&findings, &[], generation, context.clock.now());
+    let conditions = conditions::conditions(&findings, &said, generation, context.clock.now());
+    if conditions == said {
+        return;
+    }
+    tracing::warn!(namespace = object.namespace(), name = object.name_any(), problem, "an object can't be read");
+    let note = EventNote::warning(reason::UNREADABLE, "Read", message);
+    context.cluster.publish(object, &note).await;
     let status = json!({"observedGeneration": generation, "conditions": conditions});
     if let Err(error) = Objects::<K>::patch_unreadable_status(&context.cluster, object.meta(), status).await {
         tracing::debug!(%error, "its status can't be written either");
     }
+}
+
+/// The conditions in an object's JSON; none if they can't be read either.
+fn conditions_in(object: &Value) -> Vec<Condition> {
+    Vec::deserialize(&object["status"]["conditions"]).unwrap_or_default()
 }
 
 async fn log<T>(kind: &'static str, passes: impl Stream<Item = Result<T, Error<Infallible, Infallible>>>) {

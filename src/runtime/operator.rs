@@ -115,7 +115,7 @@ pub async fn operate(
         scopes: settings.scopes(),
         keys: key_writers.iter().map(|(_, writer)| writer.as_reader()).collect(),
     };
-    let cluster = KubeCluster::new(client.clone(), views);
+    let cluster = KubeCluster::new(client.clone(), views.clone());
     let ring = Arc::new(root_keys(&settings, &cluster, &*random).await?);
     tracing::info!(root_key_id = %ring.primary_id(), namespace = settings.namespace, "the root key is there");
     let store = Arc::new(EmbeddedStore::new(
@@ -141,20 +141,20 @@ pub async fn operate(
     let (data_keys_may_start, data_keys_started) = watch::channel(false);
     let mut key_drives = Vec::new();
     let mut data_key_drives = Vec::new();
+    let mut keys_listed = Vec::new();
     let (mut watched_keys, mut watched_data_keys) = (Vec::new(), Vec::new());
-    let mut keys_filled = Vec::new();
     for (scope, writer) in key_writers {
         let (watched, requests) = Watched::new(scope.clone(), writer.as_reader());
-        let (filled, key_scope_filled) = watch::channel(false);
-        keys_filled.push(key_scope_filled);
+        let (listed, listed_once) = watch::channel(false);
+        keys_listed.push(listed_once);
         key_drives.push(Drive {
             kind: customer_master_key::KIND,
             api: watches::api(&client, &scope),
             store: writer.as_reader(),
             writer,
             requests,
-            filled,
             concurrency: settings.concurrency,
+            listed,
             may_start: keys_started.clone(),
             stop: stop.clone(),
         });
@@ -168,8 +168,8 @@ pub async fn operate(
             store: writer.as_reader(),
             writer,
             requests,
-            filled: watch::Sender::default(),
             concurrency: settings.concurrency,
+            listed: watch::channel(false).0,
             may_start: data_keys_started.clone(),
             stop: stop.clone(),
         });
@@ -188,8 +188,7 @@ pub async fn operate(
         triggers.clone(),
         records_ready,
     ));
-    let (namespaces_ready, namespaces_listed) = watch::channel(false);
-    services.spawn(watches::namespaces(client.clone(), namespaces, triggers.clone(), namespaces_ready));
+    services.spawn(watches::namespaces(client.clone(), namespaces, triggers.clone()));
     for scope in settings.scopes() {
         services.spawn(watches::deliveries(client.clone(), scope, triggers.clone()));
     }
@@ -216,10 +215,10 @@ pub async fn operate(
         let (context, readiness, settings) = (context.clone(), readiness.clone(), settings.clone());
         async move {
             on(records_listed).await;
-            on(namespaces_listed).await;
+            watches::filled(views.namespaces).await;
             keys_may_start.send_replace(true);
-            for filled in keys_filled {
-                on(filled).await;
+            for listed in keys_listed {
+                on(listed).await;
             }
             data_keys_may_start.send_replace(true);
             readiness.set(true);
@@ -230,7 +229,7 @@ pub async fn operate(
     services.spawn(starting);
 
     let ended = tokio::select! {
-        // First: when told to stop, the drives end as well, and that is no failure.
+        // First: told to stop, the drives end as well, and that is no failure.
         biased;
         () = on(stop) => Ok(()),
         Some(ended) = services.join_next() => Err(failure(ended)),

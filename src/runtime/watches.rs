@@ -9,7 +9,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::{
         WatchStreamExt,
-        reflector::store::Writer,
+        reflector::{Store, store::Writer},
         watcher::{self, Event, watcher},
     },
 };
@@ -83,20 +83,12 @@ pub async fn records<S: Secrets>(
 }
 
 /// Watches namespaces: whether they are made anew, go away, or may adopt keys.
-pub async fn namespaces(
-    client: Client,
-    mut writer: Writer<PartialObjectMeta<Namespace>>,
-    triggers: Triggers,
-    ready: watch::Sender<bool>,
-) {
+pub async fn namespaces(client: Client, mut writer: Writer<PartialObjectMeta<Namespace>>, triggers: Triggers) {
     let events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), watcher::Config::default())
         .modify(|namespace| namespace.managed_fields_mut().clear());
     let mut events = std::pin::pin!(persistent("namespaces", events));
     while let Some(event) = events.next().await {
         writer.apply_watcher_event(&event);
-        if matches!(event, Event::InitDone) {
-            ready.send_replace(true);
-        }
         if let Event::Apply(namespace) | Event::Delete(namespace) = &event {
             triggers.namespace(&namespace.name_any());
         }
@@ -116,5 +108,18 @@ pub async fn deliveries(client: Client, scope: Scope, triggers: Triggers) {
         {
             triggers.data_key(namespace, name);
         }
+    }
+}
+
+/// Waits until a store has been filled once. Only one task may wait for a store: kube wakes only the last one that
+/// did, so not for those of a controller, which waits itself.
+pub async fn filled<K>(store: Store<K>)
+where
+    K: kube::runtime::reflector::Lookup + Clone + 'static,
+    K::DynamicType: Eq + std::hash::Hash + Clone,
+{
+    if store.wait_until_ready().await.is_err() {
+        // The writer is gone: we are shutting down, and whoever waits is aborted.
+        std::future::pending::<()>().await;
     }
 }

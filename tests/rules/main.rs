@@ -4,9 +4,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
+mod helpers;
 mod rule_01_one_key;
 mod rule_02_drift;
 mod rule_03_states;
 mod rule_04_purge;
 mod rule_05_deletion;
+mod rule_12_data_keys;
+mod rule_13_states;
+mod rule_14_secrets;
+mod rule_16_conditions;
+mod rule_17_preconditions;
+mod rule_18_rights;
 mod rule_20_root_key;

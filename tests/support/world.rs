@@ -63,6 +63,11 @@ pub async fn bed() -> &'static Bed {
     BED.get_or_init(install).await
 }
 
+/// One that nobody shares, for a test that changes what all would see. It lives as long as the process.
+pub async fn private_bed() -> &'static Bed {
+    Box::leak(Box::new(install().await))
+}
+
 async fn install() -> Bed {
     // `CMK_LOG_LEVEL=debug cargo test …` shows what the operators do.
     if let Ok(log_level) = std::env::var("CMK_LOG_LEVEL") {
@@ -158,7 +163,8 @@ impl Operator {
     /// Stops it in an orderly way, and returns how it ended.
     pub async fn stop(self) -> Result<(), OperatorError> {
         self.stop.send_replace(true);
-        self.task.await.expect("the operator did not panic")
+        let ended = tokio::time::timeout(SOON, self.task).await.expect("the operator stops when it is told to");
+        ended.expect("the operator did not panic")
     }
 
     /// Ends it at once, in the middle of whatever it does.
@@ -189,7 +195,11 @@ pub struct World {
 impl World {
     /// A new one; `name` tells its namespaces from other tests'.
     pub async fn new(name: &str) -> Self {
-        let bed = bed().await;
+        Self::on(bed().await, name).await
+    }
+
+    /// A new one on a control plane of one's own.
+    pub async fn on(bed: &'static Bed, name: &str) -> Self {
         let client = bed.control_plane.admin_client().await;
         let unique = format!("{name}-{:08x}", rand::random::<u32>());
         let world = Self {

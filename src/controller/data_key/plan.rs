@@ -156,7 +156,8 @@ fn opened<'a>(o: &'a Observed, key: &StoredKey, ciphertext: &Ciphertext) -> Resu
 fn deliver(o: &Observed, contents: &Contents<'_>) -> Said {
     let name = o.object.spec.secret_name(&o.object.name_any()).to_owned();
     let delivered_before = o.object.status.as_ref().and_then(|s| s.secret_ref.as_ref()).map(|r| r.name.clone());
-    let restored = delivered_before.as_deref() == Some(name.as_str());
+    // Else it is missing or differs because the spec was changed.
+    let restored = delivered_before.as_deref() == Some(name.as_str()) && o.is_settled();
     let event = |what: &str| {
         let message = format!("Secret {name} was {what}, and restored to the same data key.");
         vec![EventNote::warning(reason::SECRET_RESTORED, "Deliver", message)]
@@ -166,10 +167,9 @@ fn deliver(o: &Observed, contents: &Contents<'_>) -> Said {
         Difference::Missing(secret) => {
             Ok(Plan { step: Step::CreateSecret(secret), events: if restored { event("missing") } else { Vec::new() } })
         }
-        Difference::Changed(secret) => Ok(Plan {
-            step: Step::ReplaceSecret(secret),
-            events: if restored && o.is_settled() { event("changed") } else { Vec::new() },
-        }),
+        Difference::Changed(secret) => {
+            Ok(Plan { step: Step::ReplaceSecret(secret), events: if restored { event("changed") } else { Vec::new() } })
+        }
         Difference::Fixed => Ok(Plan::just(Step::DeleteSecret)),
         Difference::None => match delivered_before {
             Some(former) if former != name => Ok(Plan::just(Step::DeleteFormer(former))),

@@ -4,6 +4,8 @@
 mod name;
 mod record_secret;
 pub mod root_key;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::{collections::HashSet, sync::Arc};
@@ -78,10 +80,15 @@ impl<S: Secrets> EmbeddedStore<S> {
         Self { config, secrets, ring, clock, random, view: RecordView::default() }
     }
 
-    /// Takes note of a record that the watch shows, and answers whose key it is, if it can be read.
+    /// Takes note of a record that the watch shows, and answers whose key it is. Of a record that can't be read
+    /// its annotation says so: good enough to look at that key again, and used for nothing else.
     pub fn note(&self, secret: &Secret) -> Option<KeySlot> {
-        let key = self.view.note(secret, &self.ring).ok()?;
-        Some(KeySlot { namespace: key.record.owner.namespace.clone(), name: key.record.owner.name.clone() })
+        match self.view.note(secret, &self.ring) {
+            Ok(key) => {
+                Some(KeySlot { namespace: key.record.owner.namespace.clone(), name: key.record.owner.name.clone() })
+            }
+            Err(_) => record_secret::said_owner(secret),
+        }
     }
 
     /// Takes note that the watch shows a record deleted.

@@ -15,6 +15,8 @@ use crate::{
 
 const RECORD: &str = "record";
 const MAC: &str = "mac";
+/// Annotation: `NAMESPACE/NAME` of the object that the key belongs to. Not authenticated.
+const OWNER: &str = "cmk-operator.dev/owner";
 
 /// The Secret for a record: without `revision` one to be created, with it one to replace exactly that.
 pub fn encode(
@@ -37,11 +39,8 @@ pub fn encode(
                 (metadata::MANAGED_BY_LABEL.into(), metadata::MANAGER.into()),
                 (metadata::COMPONENT_LABEL.into(), metadata::COMPONENT_RECORD.into()),
             ])),
-            // For a person who looks at the Secrets; nothing reads it.
-            annotations: Some(BTreeMap::from([(
-                "cmk-operator.dev/owner".into(),
-                format!("{}/{}", slot.namespace, slot.name),
-            )])),
+            // For a person who looks at the Secrets, and for `said_owner`.
+            annotations: Some(BTreeMap::from([(OWNER.into(), format!("{}/{}", slot.namespace, slot.name))])),
             ..ObjectMeta::default()
         },
         type_: Some(metadata::KEY_RECORD_TYPE.into()),
@@ -78,6 +77,12 @@ fn missing_root_key(unverified: &[u8], ring: &RootKeyRing) -> Option<StoreError>
     let record = KeyRecord::decode(unverified).ok()?;
     let missing = record.versions.iter().find(|v| !ring.contains(v.root_key_id.into()))?;
     Some(StoreError::RootKeyMissing { root_key_id: missing.root_key_id })
+}
+
+/// The object that a record says it belongs to, without any proof.
+pub fn said_owner(secret: &Secret) -> Option<KeySlot> {
+    let (namespace, name) = secret.annotations().get(OWNER)?.split_once('/')?;
+    Some(KeySlot { namespace: namespace.to_owned(), name: name.to_owned() })
 }
 
 /// Which state of a Secret this is.
