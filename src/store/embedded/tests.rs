@@ -239,15 +239,24 @@ async fn rule_17_a_write_on_an_old_revision_is_a_conflict() {
     assert!(matches!(bench.store.update(&second, &steps).await, Err(StoreError::Refused(StepError::NotDue))));
     assert_eq!(bench.live("orders").await.unwrap().current, Some(second.clone()));
 
-    bench.store.forget_unfinished(&second).await.unwrap();
-    bench.store.forget_unfinished(&second).await.unwrap();
+    // A key that was ever changed may have been used: it is not forgotten at any revision.
+    assert!(matches!(bench.store.forget_unfinished(&second).await, Err(StoreError::Conflict)));
+    assert_eq!(bench.live("orders").await.unwrap().current, Some(second));
+}
+
+#[tokio::test]
+async fn rule_17_a_forgotten_key_is_not_brought_back_by_a_late_write() {
+    let bench = Bench::new();
+    let first = bench.create("orders").await;
+    bench.store.forget_unfinished(&first).await.unwrap();
+    bench.store.forget_unfinished(&first).await.unwrap();
     assert_eq!(bench.live("orders").await.unwrap().current, None);
-    assert!(matches!(bench.store.update(&second, &[KeyStep::Enable]).await, Err(StoreError::Conflict)));
+    assert!(matches!(bench.store.update(&first, &[KeyStep::Disable]).await, Err(StoreError::Conflict)));
     assert_eq!(bench.memory.len(), 0, "an update makes nothing");
 
     // Made anew: another Secret, though it has the same name.
     let anew = bench.create("orders").await;
-    assert!(matches!(bench.store.update(&second, &[KeyStep::Enable]).await, Err(StoreError::Conflict)));
+    assert!(matches!(bench.store.update(&first, &[KeyStep::Disable]).await, Err(StoreError::Conflict)));
     assert_eq!(bench.live("orders").await.unwrap().current, Some(anew));
 }
 
