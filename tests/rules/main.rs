@@ -1,6 +1,8 @@
 //! The rules of the design, each by a test that names it, on a real API server with the policies installed and
 //! the operator running with the RBAC it ships.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that fails says why")]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -7,5 +7,7 @@ mod delivery;
 mod describe;
 mod gather;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 pub use apply::{KIND, reconcile};

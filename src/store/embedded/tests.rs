@@ -21,9 +21,12 @@ use crate::{
 
 const NAMESPACE: &str = "cmk-system";
 
+/// All Secrets, and the last version given.
+type Shelf = (BTreeMap<(String, String), Secret>, u64);
+
 /// Secrets, by namespace and name, each with a UID and a version that grows with every write.
 #[derive(Clone, Default)]
-struct Memory(Arc<Mutex<(BTreeMap<(String, String), Secret>, u64)>>);
+struct Memory(Arc<Mutex<Shelf>>);
 
 fn place(secret: &Secret) -> (String, String) {
     (secret.namespace().unwrap(), secret.name_any())
