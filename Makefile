@@ -17,8 +17,9 @@ build: ## Build the operator: target/release/cmk-operator
 
 crds: ## Generate crds/ again after a change to the types
 	@mkdir -p crds
-	cargo run --locked --quiet -- crds > crds/.new || { rm -f crds/.new; exit 1; }
+	@cargo run --locked --quiet -- crds > crds/.new || { rm -f crds/.new; exit 1; }
 	@mv crds/.new crds/cmk-operator.yaml
+	@echo 'crds/cmk-operator.yaml is what `cmk-operator crds` prints'
 
 fmt: ## Format the code
 	cargo fmt
