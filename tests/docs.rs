@@ -18,10 +18,8 @@ fn every_reason_is_explained() {
     let code = read("src/api/conditions.rs");
     let (_, reasons) = code.split_once("pub mod reason {").unwrap();
     let (reasons, _) = reasons.split_once("\n}\n").unwrap();
-    let reasons: Vec<_> = reasons
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("pub const ")?.split('"').nth(1))
-        .collect();
+    let reasons: Vec<_> =
+        reasons.lines().filter_map(|line| line.trim().strip_prefix("pub const ")?.split('"').nth(1)).collect();
     assert!(reasons.len() > 30, "the reasons are no longer found in src/api/conditions.rs: {reasons:?}");
     let explained = explained();
     let missing: Vec<_> = reasons.iter().filter(|reason| !explained.contains(&format!("`{reason}`"))).collect();

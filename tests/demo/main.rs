@@ -70,8 +70,8 @@ fn main() -> ExitCode {
     let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(run(&mut screen, stay))));
     if ran.is_err() {
         screen.failed += 1;
+        screen.summary();
     }
-    screen.say(format!("\ndemo: {} passed, {} failed", screen.passed, screen.failed));
     if screen.failed == 0 && screen.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -84,10 +84,11 @@ async fn run(screen: &mut Screen, stay: bool) {
     let shown = show(screen, &mut stage).await;
     if shown.is_err() {
         screen.say(format!("\nThe end of the operator's log:\n{}", stage.operator_log_tail()));
-        return;
+    } else {
+        screen.progress(format!("\nshown in {} s", started.elapsed().as_secs()));
     }
-    screen.progress(format!("\nshown in {} s", started.elapsed().as_secs()));
-    if stay {
+    screen.summary();
+    if stay && shown.is_ok() {
         stay_up(screen, &stage).await;
     }
 }

@@ -55,6 +55,11 @@ impl Screen {
         Self::line(format!("{} {}", self.painted(CYAN, "$"), self.painted(BOLD, line)));
     }
 
+    /// The count, in the form in which cargo's own test programs end.
+    pub fn summary(&self) {
+        Self::line(format!("\ndemo: {} passed, {} failed", self.passed, self.failed));
+    }
+
     /// Counts something that should be seen.
     pub fn expect(&mut self, what: impl Display, seen: bool) -> Result<(), Failed> {
         if seen {
