@@ -203,8 +203,7 @@ impl Show<'_> {
         let (id, delivered) = (self.key_id("orders"), self.plaintext("orders-dek"));
         self.screen.say(format!("The key id of orders is {id}."));
         self.run("kubectl delete cmk orders -n shop")?;
-        let reason = "--for=jsonpath='{.status.conditions[?(@.type==\"Ready\")].reason}'";
-        self.run(&format!("kubectl wait dk/orders-dek -n shop {reason}=KeyNotFound --timeout=60s"))?;
+        self.run("kubectl wait --for=condition=Ready=False dk/orders-dek -n shop --timeout=60s")?;
         self.run("kubectl delete secret orders-dek -n shop")?;
         let gone = self.try_run("kubectl get cmk/orders secret/orders-dek -n shop");
         self.expect("the key and the Secret of its data key are gone", gone.text.matches("NotFound").count() == 2)?;
