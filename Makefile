@@ -1,8 +1,55 @@
+# `make` lists the targets. Nothing but Rust and Go is needed.
+
 .DEFAULT_GOAL := help
-.PHONY: help testbed
+.PHONY: help testbed build crds fmt lint test demo clean
+
+# `make demo ONCE=1` ends by itself.
+ONCE ?=
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-testbed: ## Build the control plane that the tests, the demo and the benchmarks run against
+testbed: ## Build the control plane that the tests and the demo run against, once
 	@tests/cluster/build
+
+build: ## Build the operator: target/release/cmk-operator
+	cargo build --locked --release
+
+crds: ## Generate crds/ again after a change to the types
+	@mkdir -p crds
+	@cargo run --locked --quiet -- crds > crds/.new || { rm -f crds/.new; exit 1; }
+	@mv crds/.new crds/cmk-operator.yaml
+	@echo 'crds/cmk-operator.yaml is what `cmk-operator crds` prints'
+
+fmt: ## Format the code
+	cargo fmt
+
+lint: ## Check format, clippy and, where cargo-deny is installed, licences and dependencies
+	@echo '== format'
+	cargo fmt --check
+	@echo '== clippy (about 2 min the first time, seconds after that)'
+	cargo clippy --locked --all-targets -- -D warnings
+	@echo '== licences and dependencies'
+	@if command -v cargo-deny >/dev/null; then \
+		cargo deny check licenses bans sources; \
+	else \
+		echo 'skipped: cargo-deny is not installed (cargo install --locked cargo-deny)'; \
+	fi
+
+test: lint ## Run everything: format, clippy, and all tests on a real control plane
+	@echo '== control plane (about 8 min the first time, seconds after that)'
+	@tests/cluster/build
+	@echo '== tests: unit, vectors, properties, rules on the control plane, demo, doctests'
+	@echo '   (about 2 min to build the first time; a few minutes to run)'
+	cargo test --locked --no-fail-fast
+	@echo '== all tests passed'
+
+demo: ## Show the operator on a real Kubernetes API server; ONCE=1 ends by itself
+	@echo '== control plane (about 8 min the first time, seconds after that)'
+	@tests/cluster/build
+	@echo '== operator, debug build (about 2 min the first time, seconds after that)'
+	@cargo test --locked --no-run --test demo
+	@cargo test --locked --quiet --test demo -- $(if $(ONCE),,--stay)
+
+clean: ## Remove what cargo built; the control plane stays in its cache
+	cargo clean

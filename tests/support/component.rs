@@ -41,9 +41,22 @@ impl Component {
         directory: &Path,
         args: impl IntoIterator<Item = S>,
     ) -> Self {
+        Self::start_with(name, binaries, directory, args, |_| ())
+    }
+
+    /// The same, in an environment that `prepare` changes.
+    pub fn start_with<S: AsRef<OsStr>>(
+        name: &'static str,
+        binaries: &Path,
+        directory: &Path,
+        args: impl IntoIterator<Item = S>,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         let log = directory.join(format!("{name}.log"));
         let output = File::create(&log).expect("a log file");
-        let child = shell(RUN)
+        let mut command = shell(RUN);
+        prepare(&mut command);
+        let child = command
             .arg(binaries.join(name))
             .args(args)
             .current_dir(directory)
@@ -65,6 +78,11 @@ impl Component {
     /// How it ended, where it did.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the state of a child")
+    }
+
+    /// Where its log goes.
+    pub fn log(&self) -> &Path {
+        &self.log
     }
 
     /// The last lines of its log.

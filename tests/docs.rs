@@ -1,0 +1,60 @@
+//! The documentation says what the code says: every reason is explained, and no link leads nowhere.
+#![allow(clippy::unwrap_used, reason = "a test that fails says why by a panic")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// The part of `docs/keys.md` with the table of reasons.
+fn explained() -> String {
+    read("docs/keys.md").split_once("\n## Reasons\n").unwrap().1.to_owned()
+}
+
+#[test]
+fn every_reason_is_explained() {
+    let code = read("src/api/conditions.rs");
+    let (_, reasons) = code.split_once("pub mod reason {").unwrap();
+    let (reasons, _) = reasons.split_once("\n}\n").unwrap();
+    let reasons: Vec<_> =
+        reasons.lines().filter_map(|line| line.trim().strip_prefix("pub const ")?.split('"').nth(1)).collect();
+    assert!(reasons.len() > 30, "the reasons are no longer found in src/api/conditions.rs: {reasons:?}");
+    let explained = explained();
+    let missing: Vec<_> = reasons.iter().filter(|reason| !explained.contains(&format!("`{reason}`"))).collect();
+    assert!(missing.is_empty(), "docs/keys.md does not say what to do about {missing:?}");
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages: Vec<PathBuf> = docs.chain(["README.md", "CONTRIBUTING.md"].map(|page| root.join(page))).collect();
+    let mut broken = Vec::new();
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            if file.contains("://") {
+                continue;
+            }
+            let target = if file.is_empty() { page.clone() } else { page.with_file_name(file) };
+            let found = target.exists() && (heading.is_empty() || has_heading(&target, heading));
+            if !found {
+                broken.push(format!("{}: {link}", page.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// Whether a page has a heading with this anchor, made as code hosts make them.
+fn has_heading(page: &Path, anchor: &str) -> bool {
+    let text = fs::read_to_string(page).unwrap();
+    text.lines().filter(|line| line.starts_with('#')).any(|line| {
+        let title = line.trim_start_matches('#').trim().to_lowercase();
+        let kept: String = title.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect();
+        kept.replace(' ', "-") == anchor
+    })
+}
