@@ -4,11 +4,13 @@
 //!
 //! `CMK_KILL_SEED=… cargo test --test kill` repeats the decisions of a run, if not the API server's timing.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails stops, saying why")]
+
 mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    process::{Child, Command, Stdio},
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -32,6 +34,7 @@ use kube::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use support::{
+    component::Component,
     eventually,
     world::{World, entry, key_id, record_json},
 };
@@ -53,7 +56,7 @@ async fn rule_1_survives_being_killed_at_any_moment() {
     let calm = Arc::new(AtomicBool::new(false));
     let kills = Arc::new(AtomicUsize::new(0));
     let process = Process::of(&world);
-    println!("the operator logs to {}", process.log.display());
+    println!("the operator logs to {}", process.logs.display());
     let chaos = tokio::spawn(kill_again_and_again(process, seed, calm.clone(), kills.clone()));
     let expected: BTreeMap<usize, Fate> = stream::iter(0..OBJECTS)
         .map(|i| {
@@ -86,7 +89,7 @@ struct Fate {
 async fn live(world: &World, i: usize, mut dice: StdRng) -> Fate {
     let (key, data_key) = (format!("key-{i}"), format!("dek-{i}"));
     let mut fate = Fate { key: true, data_key: true };
-    let policy = if i % 4 == 0 { "Delete" } else { "Retain" };
+    let policy = if i.is_multiple_of(4) { "Delete" } else { "Retain" };
     let spec = json!({"keyRef": {"name": key}, "secret": {"deletionPolicy": policy}});
     if dice.random_bool(0.5) {
         world.apply_key(&key, json!({})).await;
@@ -140,12 +143,13 @@ async fn apply_again(world: &World, name: &str, spec: Value) -> bool {
     true
 }
 
-/// The operator's process.
+/// How the operator's process is started.
 struct Process {
     namespace: String,
     watched: String,
-    kubeconfig: std::path::PathBuf,
-    log: std::path::PathBuf,
+    kubeconfig: PathBuf,
+    /// Holds a directory with a log for each of its lives. Kept, to find out what happened.
+    logs: PathBuf,
 }
 
 impl Process {
@@ -154,43 +158,36 @@ impl Process {
             namespace: world.operator_namespace.clone(),
             watched: world.namespace.clone(),
             kubeconfig: world.operator_kubeconfig().to_owned(),
-            // Kept, to find out what happened.
-            log: std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.log", world.namespace)),
+            logs: Path::new(env!("CARGO_TARGET_TMPDIR")).join(&world.namespace),
         }
     }
 
-    fn start(&self) -> Running {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_cmk-operator"))
-            .args(["run", "--namespace", &self.namespace, "--watch-namespaces", &self.watched])
-            .env("KUBECONFIG", &self.kubeconfig)
-            .env("CMK_LOG_LEVEL", "info,cmk_operator=debug")
-            .env_remove("https_proxy")
-            .env_remove("HTTPS_PROXY")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Running(child)
-    }
-}
-
-/// Killed when dropped.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+    /// Starts it. Dropped, it is killed with SIGKILL.
+    fn start(&self, life: usize) -> Component {
+        let directory = self.logs.join(life.to_string());
+        std::fs::create_dir_all(&directory).unwrap();
+        let binary = Path::new(env!("CARGO_BIN_EXE_cmk-operator"));
+        let arguments = ["run", "--namespace", &self.namespace, "--watch-namespaces", &self.watched];
+        Component::start_with("cmk-operator", binary.parent().unwrap(), &directory, arguments, |command| {
+            command
+                .env("KUBECONFIG", &self.kubeconfig)
+                .env("CMK_LOG_LEVEL", "info,cmk_operator=debug")
+                .env_remove("https_proxy")
+                .env_remove("HTTPS_PROXY");
+        })
     }
 }
 
 /// Kills and restarts the operator until it is calm, and hands over the last one, which lives on.
-async fn kill_again_and_again(process: Process, seed: u64, calm: Arc<AtomicBool>, kills: Arc<AtomicUsize>) -> Running {
+async fn kill_again_and_again(
+    process: Process,
+    seed: u64,
+    calm: Arc<AtomicBool>,
+    kills: Arc<AtomicUsize>,
+) -> Component {
     let mut dice = StdRng::seed_from_u64(seed);
     loop {
-        let running = process.start();
+        let running = process.start(kills.load(Ordering::Acquire));
         // Starting takes some 300 ms in a debug build; some lives end before any work is done.
         tokio::time::sleep(Duration::from_millis(dice.random_range(100..1200))).await;
         if calm.load(Ordering::Acquire) {
@@ -311,7 +308,7 @@ async fn count(world: &World, expected: &BTreeMap<usize, Fate>, seen: &Deliverie
 
     // Secrets: those that were to go with their DataKeys are gone.
     eventually("deleted data keys' Secrets to be collected", SETTLED_WITHIN, async || {
-        for (i, fate) in expected.iter().filter(|(i, fate)| *i % 4 == 0 && !fate.data_key) {
+        for (i, fate) in expected.iter().filter(|(i, fate)| i.is_multiple_of(4) && !fate.data_key) {
             let left = world.secrets().get_opt(&format!("dek-{i}")).await.map_err(|e| e.to_string())?;
             if left.is_some() {
                 return Err(format!("dek-{i} ({fate:?}) left its Secret"));

@@ -195,6 +195,25 @@ impl Standing {
     }
 }
 
+impl Standing {
+    /// Whether a person should look: not while something is waited for that usually comes by itself.
+    #[must_use]
+    pub fn needs_attention(&self) -> bool {
+        match self {
+            Self::Ready { .. } => false,
+            Self::Stalled { .. } => true,
+            Self::Waiting { reason, .. } => ![
+                reason::KEY_NOT_FOUND,
+                reason::KEY_NOT_READY,
+                reason::DELIVERING,
+                reason::NAMESPACE_TERMINATING,
+                reason::WAITING_FOR_FINALIZERS,
+            ]
+            .contains(reason),
+        }
+    }
+}
+
 /// Turns findings into conditions: what did not change since `before` keeps its transition time.
 #[must_use]
 pub fn conditions(

@@ -74,11 +74,13 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    /// Runs until `stop`, and then until the passes under way have ended.
+    /// Runs until `stop`, and then until the passes under way have ended. `gone` is told of objects that are no
+    /// more, which get no pass: of one, or, with None, that any may have gone unseen.
     pub async fn run<C, S, F>(
         self,
         context: Arc<Context<C, S>>,
         reconcile: impl Fn(Arc<Context<C, S>>, K) -> F + Clone + Send + Sync + 'static,
+        gone: impl Fn(Option<&Guarded<K>>) + Send + 'static,
     ) where
         C: Cluster + Objects<K>,
         S: KeyStore,
@@ -88,10 +90,13 @@ where
         let objects = watcher(api, watcher::Config::default()).modify(|object| object.managed_fields_mut().clear());
         let objects = persistent(kind, objects).map(Ok::<_, watcher::Error>).reflect(writer);
         let begun = listed.subscribe();
-        let objects = objects.inspect_ok(move |event| {
-            if matches!(event, watcher::Event::InitDone) {
+        let objects = objects.inspect_ok(move |event| match event {
+            watcher::Event::InitDone => {
                 listed.send_replace(true);
+                gone(None);
             }
+            watcher::Event::Delete(object) => gone(Some(object)),
+            _ => {}
         });
         let objects = objects.applied_objects();
         let own = trigger_self(objects, ()).filter_map(|r| std::future::ready(r.ok()));

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
-use kube::{Client, runtime::reflector::store::Writer};
+use kube::{Client, ResourceExt, runtime::reflector::store::Writer};
 use thiserror::Error;
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
@@ -21,7 +21,7 @@ use crate::{
     controller::{Attempts, Context, Expectations, customer_master_key, data_key, orphans::Orphans, purge},
     crypto::{Random, RootKeyRing},
     store::{
-        KeyStore,
+        KeySlot, KeyStore,
         embedded::{EmbeddedConfig, EmbeddedStore, root_key, root_key::RootKeyError},
     },
 };
@@ -196,20 +196,30 @@ pub async fn operate(
         services.spawn(root_key_guard::guard(client.clone(), settings.namespace.clone(), cluster, ring));
     }
     for drive in key_drives {
-        let triggers = triggers.clone();
-        drives.spawn(drive.run(context.clone(), move |context, object| {
-            let triggers = triggers.clone();
+        let (after, gone) = (triggers.clone(), triggers.clone());
+        let pass = move |context: Arc<Context<_, _>>, object| {
+            let triggers = after.clone();
             async move {
                 let slot = customer_master_key::slot(&object);
                 let outcome = customer_master_key::reconcile(&context, object).await;
                 triggers.data_keys_of(&slot);
                 outcome
             }
+        };
+        drives.spawn(drive.run(context.clone(), pass, move |object| match object {
+            Some(object) => {
+                gone.data_keys_of(&KeySlot {
+                    namespace: object.namespace().unwrap_or_default(),
+                    name: object.name_any(),
+                })
+            }
+            None => gone.all_data_keys(),
         }));
     }
     for drive in data_key_drives {
         let pass = |context: Arc<Context<_, _>>, object| async move { data_key::reconcile(&context, object).await };
-        drives.spawn(drive.run(context.clone(), pass));
+        // Nothing hangs on a data key but its Secret, which the garbage collector knows of.
+        drives.spawn(drive.run(context.clone(), pass, |_| {}));
     }
     let starting = {
         let (context, readiness, settings) = (context.clone(), readiness.clone(), settings.clone());

@@ -87,6 +87,15 @@ impl Triggers {
         }
     }
 
+    /// Look at every data key again.
+    pub fn all_data_keys(&self) {
+        for watched in self.data_keys.iter() {
+            for object in watched.store.state() {
+                watched.request(&object.namespace().unwrap_or_default(), &object.name_any());
+            }
+        }
+    }
+
     /// Look at a data key again.
     pub fn data_key(&self, namespace: &str, name: &str) {
         for watched in self.data_keys.iter().filter(|w| w.covers(namespace)) {

@@ -69,7 +69,7 @@ pub async fn records<S: Secrets>(
                 tell(store.note(&secret));
             }
             Event::InitDone => {
-                store.note_all(&std::mem::take(&mut listed));
+                store.note_all(&std::mem::take(&mut listed)).into_iter().for_each(|slot| tell(Some(slot)));
                 ready.send_replace(true);
             }
             Event::Apply(secret) => tell(store.note(&secret)),

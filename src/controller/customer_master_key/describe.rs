@@ -15,7 +15,7 @@ use crate::{
     },
     cluster::EventNote,
     controller::purge::Hold,
-    kms::{KeyRecord, KeyState, KeyStep, Origin, desired_key::Blocked, limits::PendingDeletionDays},
+    kms::{DesiredKey, KeyRecord, KeyState, KeyStep, Origin, desired_key::Blocked, limits::PendingDeletionDays},
     store::{StoreError, StoredKey},
 };
 
@@ -46,7 +46,10 @@ pub fn status(o: &Observed, key: Option<&StoredKey>, standing: &Standing, now: T
     let events = standing
         .failure()
         .filter(|(reason, _)| known != Some(*reason))
-        .map(|(reason, message)| EventNote::warning(reason, "Reconcile", message))
+        .map(|(reason, message)| EventNote {
+            warning: standing.needs_attention(),
+            ..EventNote::warning(reason, "Reconcile", message)
+        })
         .into_iter()
         .collect();
     if o.object.status.as_ref() == Some(&after) {
@@ -239,6 +242,14 @@ pub fn deletion_scheduled(after: &KeyRecord, object_deleted: bool) -> EventNote 
         "ScheduleKeyDeletion",
         format!("Key {} will be deleted at {date}, and is not usable until then. {undo} to cancel.", after.key_id),
     )
+}
+
+/// The Events about a new key: none, as its status says it all, unless its end is near.
+pub fn created(desired: &DesiredKey) -> Vec<EventNote> {
+    let days = desired.pending_deletion_days;
+    let message = format!("The key is made, and scheduled for deletion in {days} days, as declared.");
+    let event = EventNote::warning(reason::DELETION_SCHEDULED, "ScheduleKeyDeletion", message);
+    desired.schedule_deletion.then_some(event).into_iter().collect()
 }
 
 /// The Events about changes to a key. Changes that nobody declared since the last pass are drift (rule 2).

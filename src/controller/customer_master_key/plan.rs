@@ -142,7 +142,10 @@ fn next<'a>(o: &'a Observed, c: &Circumstances) -> Next<'a> {
     match &view.current {
         None => match o.creation_forbidden(c) {
             Some(standing) => say(None, standing),
-            None => Next::Act(Plan::just(Step::CreateKey(Box::new(o.new_key(view, desired, c))))),
+            None => {
+                let events = describe::created(&desired);
+                Next::Act(Plan { step: Step::CreateKey(Box::new(o.new_key(view, desired, c))), events })
+            }
         },
         Some(key) => next_for_key(o, c, key, &desired),
     }

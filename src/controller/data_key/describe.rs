@@ -33,7 +33,10 @@ pub fn status(o: &Observed, standing: &Standing, now: Timestamp) -> Plan {
     let events = standing
         .failure()
         .filter(|(reason, _)| known != Some(*reason))
-        .map(|(reason, message)| EventNote::warning(reason, "Reconcile", message))
+        .map(|(reason, message)| EventNote {
+            warning: standing.needs_attention(),
+            ..EventNote::warning(reason, "Reconcile", message)
+        })
         .into_iter()
         .collect();
     if o.object.status.as_ref() == Some(&after) {

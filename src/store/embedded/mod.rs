@@ -84,9 +84,7 @@ impl<S: Secrets> EmbeddedStore<S> {
     /// its annotation says so: good enough to look at that key again, and used for nothing else.
     pub fn note(&self, secret: &Secret) -> Option<KeySlot> {
         match self.view.note(secret, &self.ring) {
-            Ok(key) => {
-                Some(KeySlot { namespace: key.record.owner.namespace.clone(), name: key.record.owner.name.clone() })
-            }
+            Ok(key) => Some(owner_slot(&key.record)),
             Err(_) => record_secret::said_owner(secret),
         }
     }
@@ -96,9 +94,9 @@ impl<S: Secrets> EmbeddedStore<S> {
         self.view.remove(name);
     }
 
-    /// Takes note that the watch, begun anew, shows exactly these records.
-    pub fn note_all(&self, names: &HashSet<String>) {
-        self.view.retain(names);
+    /// Takes note that the watch, begun anew, shows exactly these records. Answers whose are there no more.
+    pub fn note_all(&self, names: &HashSet<String>) -> Vec<KeySlot> {
+        self.view.retain(names).iter().map(|key| owner_slot(&key.record)).collect()
     }
 
     /// Checks a record read from a backup or from the cluster: its MAC, its form, and that all its material
@@ -187,6 +185,10 @@ impl<S: Secrets> EmbeddedStore<S> {
             _ => StoreError::Damaged,
         })
     }
+}
+
+fn owner_slot(record: &KeyRecord) -> KeySlot {
+    KeySlot { namespace: record.owner.namespace.clone(), name: record.owner.name.clone() }
 }
 
 fn unavailable(error: ApiError) -> StoreError {

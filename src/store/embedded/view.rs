@@ -95,9 +95,17 @@ impl RecordView {
         self.lock().remove(name);
     }
 
-    /// Forgets every record but these.
-    pub fn retain(&self, names: &HashSet<String>) {
-        self.lock().retain(|name, _| names.contains(name));
+    /// Forgets every record but these, and answers which of those that could be read went.
+    pub fn retain(&self, names: &HashSet<String>) -> Vec<StoredKey> {
+        let mut gone = Vec::new();
+        self.lock().retain(|name, seen| {
+            let stays = names.contains(name);
+            if let (false, Seen::Key(key)) = (stays, &*seen) {
+                gone.push(key.clone());
+            }
+            stays
+        });
+        gone
     }
 
     /// All readable records.
