@@ -1,6 +1,7 @@
 //! The documentation says what the code says: every reason is explained, and no link leads nowhere.
 #![allow(clippy::unwrap_used, reason = "a test that fails says why by a panic")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,39 @@ fn every_reason_is_explained() {
     let explained = explained();
     let missing: Vec<_> = reasons.iter().filter(|reason| !explained.contains(&format!("`{reason}`"))).collect();
     assert!(missing.is_empty(), "docs/keys.md does not say what to do about {missing:?}");
+}
+
+/// Every file below a folder of the checkout.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+/// The names in a text that begin with `rule_` and a number.
+fn rule_names<'a>(text: &'a str, before: &str) -> BTreeSet<&'a str> {
+    let names =
+        text.split(before).skip(1).map(|rest| rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap());
+    names.filter(|n| n.strip_prefix("rule_").is_some_and(|n| n.starts_with(|c: char| c.is_ascii_digit()))).collect()
+}
+
+#[test]
+fn every_test_of_a_rule_is_listed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources: String = ["src", "tests"]
+        .iter()
+        .flat_map(|folder| files_below(&root.join(folder)))
+        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let written = rule_names(&sources, "fn ");
+    let rules = read("docs/rules.md");
+    let listed = rule_names(&rules, "`");
+    let missing: Vec<_> = written.difference(&listed).collect();
+    let gone: Vec<_> = listed.difference(&written).collect();
+    assert!(
+        written.len() > 50 && missing.is_empty() && gone.is_empty(),
+        "docs/rules.md: lacks {missing:?}, has {gone:?}"
+    );
 }
 
 #[test]

@@ -180,6 +180,10 @@ impl Cluster for KubeCluster {
         Ok(read.as_ref().map(NamespaceView::from))
     }
 
+    fn is_watched(&self, namespace: &str) -> bool {
+        self.views.scopes.iter().any(|scope| scope.as_deref().is_none_or(|scope| scope == namespace))
+    }
+
     fn watched_key(&self, namespace: &str, name: &str) -> Option<KeyObjectView> {
         let seen = self.views.keys.iter().find_map(|keys| keys.get(&ObjectRef::new(name).within(namespace)))?;
         Some(KeyObjectView::from(seen.meta()))

@@ -7,6 +7,7 @@
 mod error;
 mod kube;
 mod views;
+mod wiped;
 
 use std::future::Future;
 
@@ -18,6 +19,7 @@ pub use self::{
     error::ApiError,
     kube::{KubeCluster, Views},
     views::{KeyObjectView, NamespaceView},
+    wiped::WipedSecret,
 };
 use crate::api::{CustomerMasterKey, DataKey};
 
@@ -102,6 +104,9 @@ impl EventNote {
 pub trait Cluster: Secrets + Objects<CustomerMasterKey> + Objects<DataKey> {
     /// A namespace, from the watch, or read if the watch has not seen it.
     fn namespace(&self, name: &str) -> impl Future<Output = Result<Option<NamespaceView>, ApiError>> + Send;
+
+    /// Whether objects in a namespace are watched at all.
+    fn is_watched(&self, namespace: &str) -> bool;
 
     /// A `CustomerMasterKey`, from the watch.
     fn watched_key(&self, namespace: &str, name: &str) -> Option<KeyObjectView>;

@@ -38,7 +38,10 @@ impl Orphans {
         let mut seen = HashSet::new();
         for key in context.store.keys() {
             let owner = &key.record.owner;
-            if !expects_object(&key.record) || context.cluster.watched_key(&owner.namespace, &owner.name).is_some() {
+            let (namespace, name) = (&owner.namespace, &owner.name);
+            let cluster = &context.cluster;
+            let unseen = cluster.is_watched(namespace) && cluster.watched_key(namespace, name).is_none();
+            if !expects_object(&key.record) || !unseen {
                 continue;
             }
             let id = identity(&key.revision);
@@ -47,7 +50,6 @@ impl Orphans {
                 match let_go_if_unfinished(context, &key).await {
                     Ok(Verdict::LetGo | Verdict::HasObject) => continue,
                     Ok(Verdict::Unproven) => {
-                        let (namespace, name) = (&owner.namespace, &owner.name);
                         tracing::warn!(
                             namespace, name, key_id = %key.record.key_id,
                             "this key has no CustomerMasterKey; it is kept. Apply the object again to use it."

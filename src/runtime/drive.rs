@@ -171,6 +171,7 @@ where
         Ok(Outcome::Retry) => Action::requeue(context.attempts.failed(kind, &namespace, &name).min(LAST_LOOK)),
         Err(error) if error.is_gone() => {
             tracing::debug!(kind, namespace, name, "the object was deleted meanwhile");
+            context.attempts.succeeded(kind, &namespace, &name);
             Action::await_change()
         }
         Err(error) => {

@@ -1,8 +1,9 @@
 //! The operator: everything put together and run.
 
-use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt::Debug, path::PathBuf, sync::Arc, time::Duration};
 
-use kube::{Client, ResourceExt, runtime::reflector::store::Writer};
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Client, Resource, ResourceExt, runtime::reflector::store::Writer};
 use thiserror::Error;
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
@@ -16,6 +17,7 @@ use super::{
     watches,
 };
 use crate::{
+    api::{CustomerMasterKey, DataKey},
     clock::Clock,
     cluster::{Cluster, KubeCluster, Views},
     controller::{Attempts, Context, Expectations, customer_master_key, data_key, orphans::Orphans, purge},
@@ -108,12 +110,13 @@ pub async fn operate(
     stop: watch::Receiver<bool>,
 ) -> Result<(), OperatorError> {
     let Surroundings { client, clock, random, metrics, readiness } = surroundings;
+    let keys = Kind::prepare(customer_master_key::KIND, &client, &settings, &stop);
+    let data_keys = Kind::prepare(data_key::KIND, &client, &settings, &stop);
     let namespaces = Writer::default();
-    let key_writers: Vec<_> = settings.scopes().into_iter().map(|scope| (scope, Writer::default())).collect();
     let views = Views {
         namespaces: namespaces.as_reader(),
         scopes: settings.scopes(),
-        keys: key_writers.iter().map(|(_, writer)| writer.as_reader()).collect(),
+        keys: keys.watched.iter().map(|watched| watched.store.clone()).collect(),
     };
     let cluster = KubeCluster::new(client.clone(), views.clone());
     let ring = Arc::new(root_keys(&settings, &cluster, &*random).await?);
@@ -136,123 +139,137 @@ pub async fn operate(
         expectations: Expectations::default(),
         metrics,
     });
+    let triggers = Triggers { keys: Arc::new(keys.watched), data_keys: Arc::new(data_keys.watched) };
 
-    let (keys_may_start, keys_started) = watch::channel(false);
-    let (data_keys_may_start, data_keys_started) = watch::channel(false);
-    let mut key_drives = Vec::new();
-    let mut data_key_drives = Vec::new();
-    let mut keys_listed = Vec::new();
-    let (mut watched_keys, mut watched_data_keys) = (Vec::new(), Vec::new());
-    for (scope, writer) in key_writers {
-        let (watched, requests) = Watched::new(scope.clone(), writer.as_reader());
-        let (listed, listed_once) = watch::channel(false);
-        keys_listed.push(listed_once);
-        key_drives.push(Drive {
-            kind: customer_master_key::KIND,
-            api: watches::api(&client, &scope),
-            store: writer.as_reader(),
-            writer,
-            requests,
-            concurrency: settings.concurrency,
-            listed,
-            may_start: keys_started.clone(),
-            stop: stop.clone(),
-        });
-        watched_keys.push(watched);
-
-        let writer = Writer::default();
-        let (watched, requests) = Watched::new(scope.clone(), writer.as_reader());
-        data_key_drives.push(Drive {
-            kind: data_key::KIND,
-            api: watches::api(&client, &scope),
-            store: writer.as_reader(),
-            writer,
-            requests,
-            concurrency: settings.concurrency,
-            listed: watch::channel(false).0,
-            may_start: data_keys_started.clone(),
-            stop: stop.clone(),
-        });
-        watched_data_keys.push(watched);
-    }
-    let triggers = Triggers { keys: Arc::new(watched_keys), data_keys: Arc::new(watched_data_keys) };
-
-    // The parts that end when they are told to, and the parts that never do.
-    let mut drives = JoinSet::new();
+    // What never ends by itself.
     let mut services = JoinSet::new();
     let (records_ready, records_listed) = watch::channel(false);
-    services.spawn(watches::records(
-        client.clone(),
-        settings.namespace.clone(),
-        store.clone(),
-        triggers.clone(),
-        records_ready,
-    ));
+    let namespace = settings.namespace.clone();
+    services.spawn(watches::records(client.clone(), namespace.clone(), store, triggers.clone(), records_ready));
     services.spawn(watches::namespaces(client.clone(), namespaces, triggers.clone()));
     for scope in settings.scopes() {
         services.spawn(watches::deliveries(client.clone(), scope, triggers.clone()));
     }
     if settings.root_key_files.is_empty() {
-        services.spawn(root_key_guard::guard(client.clone(), settings.namespace.clone(), cluster, ring));
+        services.spawn(root_key_guard::guard(client, namespace, cluster, ring));
     }
-    for drive in key_drives {
-        let (after, gone) = (triggers.clone(), triggers.clone());
-        let pass = move |context: Arc<Context<_, _>>, object| {
-            let triggers = after.clone();
-            async move {
-                let slot = customer_master_key::slot(&object);
-                let outcome = customer_master_key::reconcile(&context, object).await;
-                triggers.data_keys_of(&slot);
-                outcome
-            }
-        };
-        drives.spawn(drive.run(context.clone(), pass, move |object| match object {
-            Some(object) => {
-                gone.data_keys_of(&KeySlot {
-                    namespace: object.namespace().unwrap_or_default(),
-                    name: object.name_any(),
-                })
-            }
-            None => gone.all_data_keys(),
-        }));
-    }
-    for drive in data_key_drives {
-        let pass = |context: Arc<Context<_, _>>, object| async move { data_key::reconcile(&context, object).await };
-        // Nothing hangs on a data key but its Secret, which the garbage collector knows of.
-        drives.spawn(drive.run(context.clone(), pass, |_| {}));
-    }
-    let starting = {
-        let (context, readiness, settings) = (context.clone(), readiness.clone(), settings.clone());
+    // What ends when it is told to.
+    let mut drives = JoinSet::new();
+    keys.drives.into_iter().for_each(|drive| drive_keys(&mut drives, drive, &context, &triggers));
+    data_keys.drives.into_iter().for_each(|drive| drive_data_keys(&mut drives, drive, &context));
+
+    services.spawn({
+        let readiness = readiness.clone();
         async move {
+            // A pass looks at records and namespaces, one over a data key at keys as well.
             on(records_listed).await;
             watches::filled(views.namespaces).await;
-            keys_may_start.send_replace(true);
-            for listed in keys_listed {
+            keys.may_start.send_replace(true);
+            for listed in keys.listed {
                 on(listed).await;
             }
-            data_keys_may_start.send_replace(true);
+            data_keys.may_start.send_replace(true);
             readiness.set(true);
             tracing::info!(watching = ?settings.watch_namespaces, "the operator is ready");
             sweep(context, settings, triggers).await;
         }
-    };
-    services.spawn(starting);
+    });
+    let ended = until_stopped(services, drives, stop).await;
+    readiness.set(false);
+    ended
+}
 
-    let ended = tokio::select! {
+/// A kind's objects in every scope, about to be driven.
+struct Kind<K: Resource<DynamicType = ()> + Clone + Debug + 'static> {
+    drives: Vec<Drive<K>>,
+    watched: Vec<Watched<K>>,
+    /// Each becomes true when a scope has been listed.
+    listed: Vec<watch::Receiver<bool>>,
+    /// Lets the passes begin.
+    may_start: watch::Sender<bool>,
+}
+
+impl<K> Kind<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + 'static,
+{
+    fn prepare(kind: &'static str, client: &Client, settings: &Settings, stop: &watch::Receiver<bool>) -> Self {
+        let (may_start, started) = watch::channel(false);
+        let mut prepared = Self { drives: Vec::new(), watched: Vec::new(), listed: Vec::new(), may_start };
+        for scope in settings.scopes() {
+            let writer = Writer::default();
+            let (watched, requests) = Watched::new(scope.clone(), writer.as_reader());
+            let (listed, listed_once) = watch::channel(false);
+            prepared.drives.push(Drive {
+                kind,
+                api: watches::api(client, &scope),
+                store: writer.as_reader(),
+                writer,
+                requests,
+                concurrency: settings.concurrency,
+                listed,
+                may_start: started.clone(),
+                stop: stop.clone(),
+            });
+            prepared.watched.push(watched);
+            prepared.listed.push(listed_once);
+        }
+        prepared
+    }
+}
+
+fn drive_keys<C: Cluster, S: KeyStore>(
+    drives: &mut JoinSet<()>,
+    drive: Drive<CustomerMasterKey>,
+    context: &Arc<Context<C, S>>,
+    triggers: &Triggers,
+) {
+    let (after, gone) = (triggers.clone(), triggers.clone());
+    let pass = move |context: Arc<Context<C, S>>, object| {
+        let triggers = after.clone();
+        async move {
+            let slot = customer_master_key::slot(&object);
+            let outcome = customer_master_key::reconcile(&context, object).await;
+            triggers.data_keys_of(&slot);
+            outcome
+        }
+    };
+    drives.spawn(drive.run(context.clone(), pass, move |object| match object {
+        Some(object) => {
+            gone.data_keys_of(&KeySlot { namespace: object.namespace().unwrap_or_default(), name: object.name_any() })
+        }
+        None => gone.all_data_keys(),
+    }));
+}
+
+fn drive_data_keys<C: Cluster, S: KeyStore>(
+    drives: &mut JoinSet<()>,
+    drive: Drive<DataKey>,
+    context: &Arc<Context<C, S>>,
+) {
+    let pass = |context: Arc<Context<C, S>>, object| async move { data_key::reconcile(&context, object).await };
+    // Nothing hangs on a data key but its Secret, which the garbage collector knows of.
+    drives.spawn(drive.run(context.clone(), pass, |_| {}));
+}
+
+/// Waits until `stop`, and then until the passes under way have come to their end. An end before that is a
+/// failure, of whatever part.
+async fn until_stopped(
+    mut services: JoinSet<()>,
+    mut drives: JoinSet<()>,
+    stop: watch::Receiver<bool>,
+) -> Result<(), OperatorError> {
+    tokio::select! {
         // First: told to stop, the drives end as well, and that is no failure.
         biased;
-        () = on(stop) => Ok(()),
-        Some(ended) = services.join_next() => Err(failure(ended)),
-        Some(ended) = drives.join_next() => Err(failure(ended)),
-    };
-    readiness.set(false);
-    if ended.is_ok() {
-        // The drives have been told to stop as well; the passes under way come to their end.
-        while let Some(ended) = drives.join_next().await {
-            ended?;
-        }
+        () = on(stop) => {}
+        Some(ended) = services.join_next() => return Err(failure(ended)),
+        Some(ended) = drives.join_next() => return Err(failure(ended)),
     }
-    ended
+    while let Some(ended) = drives.join_next().await {
+        ended?;
+    }
+    Ok(())
 }
 
 fn failure(ended: Result<(), tokio::task::JoinError>) -> OperatorError {

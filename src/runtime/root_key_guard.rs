@@ -14,7 +14,7 @@ use kube::{
 use super::watches::persistent;
 use crate::{
     api::{conditions::reason, metadata},
-    cluster::{Cluster, EventNote},
+    cluster::{Cluster, EventNote, WipedSecret},
     crypto::RootKeyRing,
     store::embedded::root_key,
 };
@@ -44,7 +44,7 @@ async fn write_back<C: Cluster>(cluster: &C, namespace: &str, ring: &RootKeyRing
             tracing::error!(namespace, "{message}");
             if let Ok(Some(secret)) = cluster.get_secret(namespace, metadata::ROOT_KEY_SECRET).await {
                 let note = EventNote::warning(reason::ROOT_KEY_RESTORED, "Restore", message);
-                cluster.publish(&secret, &note).await;
+                cluster.publish(&*WipedSecret::from(secret), &note).await;
             }
         }
         Ok(false) => check(cluster, namespace, ring).await,
@@ -58,7 +58,7 @@ async fn write_back<C: Cluster>(cluster: &C, namespace: &str, ring: &RootKeyRing
 /// A root key that was put in place of ours would be found out only at the next restart.
 async fn check<C: Cluster>(cluster: &C, namespace: &str, ring: &RootKeyRing) {
     let stored = match cluster.get_secret(namespace, metadata::ROOT_KEY_SECRET).await {
-        Ok(Some(secret)) => secret,
+        Ok(Some(secret)) => WipedSecret::from(secret),
         Ok(None) => return,
         Err(error) => {
             tracing::warn!(%error, namespace, "the root key can't be looked at");

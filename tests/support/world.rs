@@ -121,7 +121,7 @@ impl TestClock {
     /// Lets time pass, for everybody.
     pub fn advance(&self, by: SignedDuration) {
         self.state.lock().unwrap().0 += by;
-        self.jumped.notify_waiters();
+        self.tell();
     }
 
     /// Lets days pass, for everybody.
@@ -132,7 +132,13 @@ impl TestClock {
     /// Puts the API server's clock ahead of ours by so much.
     pub fn skew(&self, by: SignedDuration) {
         self.state.lock().unwrap().1 = by;
+        self.tell();
+    }
+
+    /// Everybody who waits, and the next one who will: he may be busy with the time before.
+    fn tell(&self) {
         self.jumped.notify_waiters();
+        self.jumped.notify_one();
     }
 }
 

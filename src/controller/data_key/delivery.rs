@@ -11,7 +11,6 @@ use k8s_openapi::{
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroize;
 
 use super::ciphertext::identity;
 use crate::{
@@ -20,6 +19,7 @@ use crate::{
         data_key::{SecretDeletionPolicy, SecretEncoding},
         metadata,
     },
+    cluster::WipedSecret,
     crypto::Plaintext,
     kms::EncryptionContext,
 };
@@ -30,20 +30,12 @@ const ENCRYPTION_CONTEXT: &str = "encryptionContext";
 const KEY_ID: &str = "keyId";
 const OPAQUE: &str = "Opaque";
 
-/// A Secret that may hold a plaintext: not printable, and wiped when dropped.
-pub struct SecretObject(Secret);
+/// A Secret that may hold a plaintext.
+pub struct SecretObject(WipedSecret);
 
 impl From<Secret> for SecretObject {
     fn from(secret: Secret) -> Self {
-        Self(secret)
-    }
-}
-
-impl Drop for SecretObject {
-    fn drop(&mut self) {
-        for value in self.0.data.iter_mut().flat_map(|data| data.values_mut()) {
-            value.0.zeroize();
-        }
+        Self(secret.into())
     }
 }
 
@@ -146,7 +138,7 @@ fn desired(object: &DataKey, contents: &Contents<'_>, existing: &ObjectMeta) -> 
         (metadata::DATA_KEY.into(), identity(object)),
         (metadata::APPLIED_METADATA.into(), applied.to_string()),
     ]);
-    SecretObject(Secret {
+    SecretObject::from(Secret {
         metadata: ObjectMeta {
             name: Some(object.spec.secret_name(&object.name_any()).to_owned()),
             namespace: object.namespace(),

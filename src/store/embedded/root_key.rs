@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     api::metadata,
-    cluster::{ApiError, Secrets},
+    cluster::{ApiError, Secrets, WipedSecret},
     crypto::{Random, RandomError, RootKey, RootKeyFormatError, RootKeyRing},
 };
 
@@ -112,7 +112,7 @@ where
     F: Future<Output = Result<usize, ApiError>>,
 {
     if let Some(secret) = secrets.get_secret(namespace, metadata::ROOT_KEY_SECRET).await? {
-        return decode(&secret, namespace);
+        return decode(&WipedSecret::from(secret), namespace);
     }
     if no_new_keys {
         return Err(RootKeyError::CreationPaused { namespace: namespace.to_owned() });
@@ -127,12 +127,13 @@ where
         return Err(missing(format!("{keys} CustomerMasterKeys have a key in their status")));
     }
     match secrets.create_secret(&encode(&RootKey::generate(random)?, namespace)).await {
-        Ok(_) | Err(ApiError::AlreadyExists) => {}
+        Ok(created) => drop(WipedSecret::from(created)),
+        Err(ApiError::AlreadyExists) => {}
         Err(error) => return Err(error.into()),
     }
     // Read back: what counts is what is stored, by us or by somebody faster.
     match secrets.get_secret(namespace, metadata::ROOT_KEY_SECRET).await? {
-        Some(secret) => decode(&secret, namespace),
+        Some(secret) => decode(&WipedSecret::from(secret), namespace),
         None => Err(missing("it was deleted right after it was made".into())),
     }
 }
@@ -143,14 +144,17 @@ where
 /// The API server's.
 pub async fn restore<S: Secrets>(secrets: &S, namespace: &str, ring: &RootKeyRing) -> Result<bool, ApiError> {
     match secrets.create_secret(&encode(ring.primary(), namespace)).await {
-        Ok(_) => Ok(true),
+        Ok(created) => {
+            drop(WipedSecret::from(created));
+            Ok(true)
+        }
         Err(ApiError::AlreadyExists) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-fn encode(key: &RootKey, namespace: &str) -> Secret {
-    Secret {
+fn encode(key: &RootKey, namespace: &str) -> WipedSecret {
+    WipedSecret::from(Secret {
         metadata: ObjectMeta {
             name: Some(metadata::ROOT_KEY_SECRET.into()),
             namespace: Some(namespace.to_owned()),
@@ -168,7 +172,7 @@ fn encode(key: &RootKey, namespace: &str) -> Secret {
             (CHECK.into(), ByteString(key.check_value().to_vec())),
         ])),
         ..Secret::default()
-    }
+    })
 }
 
 /// The root key in its Secret, checked.
@@ -198,7 +202,7 @@ mod tests {
         assert!(decode(&secret, "cmk-system").unwrap().primary_id() == key.id());
 
         for field in [KEY, ID, CHECK] {
-            let mut bad = secret.clone();
+            let mut bad = Secret::clone(&secret);
             bad.data.as_mut().unwrap().get_mut(field).unwrap().0[0] ^= 1;
             assert!(matches!(decode(&bad, "x"), Err(RootKeyError::SecretDamaged { .. })), "{field} flipped");
             bad.data.as_mut().unwrap().remove(field);
