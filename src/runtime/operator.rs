@@ -260,11 +260,13 @@ async fn until_stopped(
     stop: watch::Receiver<bool>,
 ) -> Result<(), OperatorError> {
     tokio::select! {
-        // First: told to stop, the drives end as well, and that is no failure.
-        biased;
-        () = on(stop) => {}
+        () = on(stop.clone()) => {}
         Some(ended) = services.join_next() => return Err(failure(ended)),
-        Some(ended) = drives.join_next() => return Err(failure(ended)),
+        // Told to stop, the drives end as well, and may be seen to end before the switch is seen.
+        Some(ended) = drives.join_next() => match ended {
+            Ok(()) if *stop.borrow() => {}
+            ended => return Err(failure(ended)),
+        },
     }
     while let Some(ended) = drives.join_next().await {
         ended?;
