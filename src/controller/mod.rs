@@ -7,6 +7,7 @@
 
 pub mod customer_master_key;
 pub mod data_key;
+mod events;
 mod expectations;
 pub mod orphans;
 mod pass;

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     api::{CustomerMasterKey, metadata},
-    cluster::{Cluster, EventNote},
-    controller::{Context, Outcome, PassError, orphans},
+    cluster::Cluster,
+    controller::{Context, Outcome, PassError, events::announce, orphans},
     crypto::random_uuid,
     kms::KeyStep,
     store::{Freshness, KeyStore, SlotView, StoredKey},
@@ -122,18 +122,5 @@ async fn let_go<C: Cluster, S: KeyStore>(context: &Context<C, S>, observed: &Obs
     if let Err(error) = orphans::let_go_if_unfinished(context, key).await {
         let slot = slot(&observed.object);
         tracing::warn!(%error, namespace = slot.namespace, name = slot.name, "left for the next sweep");
-    }
-}
-
-async fn announce<C: Cluster, S: KeyStore>(context: &Context<C, S>, object: &CustomerMasterKey, events: &[EventNote]) {
-    for event in events {
-        tracing::info!(
-            namespace = object.namespace(),
-            name = object.name_any(),
-            reason = event.reason,
-            "{}",
-            event.message
-        );
-        context.cluster.publish(object, event).await;
     }
 }

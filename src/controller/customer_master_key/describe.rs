@@ -14,7 +14,7 @@ use crate::{
         metadata,
     },
     cluster::EventNote,
-    controller::purge::Hold,
+    controller::{events::news, purge::Hold},
     kms::{DesiredKey, KeyRecord, KeyState, KeyStep, Origin, desired_key::Blocked, limits::PendingDeletionDays},
     store::{StoreError, StoredKey},
 };
@@ -42,16 +42,7 @@ pub fn status(o: &Observed, key: Option<&StoredKey>, standing: &Standing, now: T
         key_versions: key.map_or(before.key_versions.clone(), |k| key_versions(&k.record)),
         conditions: conditions::conditions(&findings, &before.conditions, generation, now),
     };
-    let known = conditions::find(&before.conditions, READY).map(|c| c.reason.as_str());
-    let events = standing
-        .failure()
-        .filter(|(reason, _)| known != Some(*reason))
-        .map(|(reason, message)| EventNote {
-            warning: standing.needs_attention(),
-            ..EventNote::warning(reason, "Reconcile", message)
-        })
-        .into_iter()
-        .collect();
+    let events = news(standing, &before.conditions);
     if o.object.status.as_ref() == Some(&after) {
         return Plan::just(Step::Rest);
     }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{DataKey, data_key::SecretDeletionPolicy, metadata},
     cluster::{ApiError, Cluster},
-    controller::{Context, Outcome, PassError},
+    controller::{Context, Outcome, PassError, events::announce},
     store::KeyStore,
 };
 
@@ -39,16 +39,7 @@ pub async fn reconcile<C: Cluster, S: KeyStore>(
             return Ok(if retry { Outcome::Retry } else { Outcome::Settled });
         }
         object = carry_out(context, observed, decided.step).await?;
-        for event in &decided.events {
-            tracing::info!(
-                namespace = object.namespace(),
-                name = object.name_any(),
-                reason = event.reason,
-                "{}",
-                event.message
-            );
-            context.cluster.publish(&object, event).await;
-        }
+        announce(context, &object, &decided.events).await;
     }
     Err(PassError::Endless)
 }

@@ -12,11 +12,12 @@ use super::{
 use crate::{
     api::{
         DataKeyStatus,
-        conditions::{self, READY, Standing, reason},
+        conditions::{self, Standing, reason},
         data_key::SecretRef,
         metadata,
     },
     cluster::EventNote,
+    controller::events::news,
     crypto::parse_header,
     kms::{KeyRecord, KeyState, key_record::to_seconds},
     store::StoreError,
@@ -29,16 +30,7 @@ pub fn status(o: &Observed, standing: &Standing, now: Timestamp) -> Plan {
     if matches!(standing, Standing::Ready { .. }) {
         after.secret_ref = Some(SecretRef { name: o.object.spec.secret_name(&o.object.name_any()).to_owned() });
     }
-    let known = conditions::find(&before.conditions, READY).map(|c| c.reason.as_str());
-    let events = standing
-        .failure()
-        .filter(|(reason, _)| known != Some(*reason))
-        .map(|(reason, message)| EventNote {
-            warning: standing.needs_attention(),
-            ..EventNote::warning(reason, "Reconcile", message)
-        })
-        .into_iter()
-        .collect();
+    let events = news(standing, &before.conditions);
     if o.object.status.as_ref() == Some(&after) {
         // A Secret that is in the way has no label of ours, so nothing tells when it goes.
         let retry = standing.failure().is_some_and(|(r, _)| r == reason::SECRET_CONFLICT);
