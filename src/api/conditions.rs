@@ -50,7 +50,7 @@ pub mod reason {
     pub const KEY_STORE_ERROR: &str = "KeyStoreError";
     /// The namespace is being deleted.
     pub const NAMESPACE_TERMINATING: &str = "NamespaceTerminating";
-    /// Event: a pass failed, and is tried again.
+    /// A pass failed, and is tried again.
     pub const RECONCILE_ERROR: &str = "ReconcileError";
     /// The object itself could not be read.
     pub const UNREADABLE: &str = "Unreadable";

@@ -151,14 +151,14 @@ where
         call(self.api::<K>(&namespace_of(object)).replace_status(&object.name_any(), &post(), object)).await
     }
 
-    async fn get_unreadable(&self, metadata: &ObjectMeta) -> Result<Option<Value>, ApiError> {
+    async fn get_raw(&self, metadata: &ObjectMeta) -> Result<Option<Value>, ApiError> {
         let namespace = metadata.namespace.clone().unwrap_or_default();
         let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &namespace, &ApiResource::erase::<K>(&()));
         let found = call(api.get_opt(&metadata.name.clone().unwrap_or_default())).await?;
         Ok(found.map(|object| object.data))
     }
 
-    async fn patch_unreadable_status(&self, metadata: &ObjectMeta, status: Value) -> Result<(), ApiError> {
+    async fn patch_raw_status(&self, metadata: &ObjectMeta, status: Value) -> Result<(), ApiError> {
         let namespace = metadata.namespace.clone().unwrap_or_default();
         let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &namespace, &ApiResource::erase::<K>(&()));
         let patch = Patch::Merge(json!({

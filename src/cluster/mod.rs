@@ -52,11 +52,11 @@ pub trait Objects<K>: Send + Sync + 'static {
     /// Replaces the status of exactly this version of `object` with the one in it. `Conflict` if it changed.
     fn replace_status(&self, object: &K) -> impl Future<Output = Result<K, ApiError>> + Send;
 
-    /// An object that can't be read as a `K`, as it is now, in JSON.
-    fn get_unreadable(&self, metadata: &ObjectMeta) -> impl Future<Output = Result<Option<Value>, ApiError>> + Send;
+    /// An object as it is now, in JSON: it need not be readable as a `K`.
+    fn get_raw(&self, metadata: &ObjectMeta) -> impl Future<Output = Result<Option<Value>, ApiError>> + Send;
 
-    /// Merges into the status of exactly this version of an object that can't be read as a `K`.
-    fn patch_unreadable_status(
+    /// Merges into the status of exactly this version of an object, which need not be readable as a `K`.
+    fn patch_raw_status(
         &self,
         metadata: &ObjectMeta,
         status: Value,

@@ -15,6 +15,7 @@ pub mod purge;
 
 use std::sync::Arc;
 
+pub use events::{announce, news};
 pub use expectations::Expectations;
 pub use pass::{Attempts, Outcome, PassError};
 

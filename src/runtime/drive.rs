@@ -30,8 +30,8 @@ use super::{
 };
 use crate::{
     api::conditions::{self, Standing, reason},
-    cluster::{Cluster, EventNote, Objects},
-    controller::{Context, Outcome, PassError},
+    cluster::{Cluster, Objects},
+    controller::{Context, Outcome, PassError, announce, news},
     store::KeyStore,
 };
 
@@ -180,41 +180,52 @@ where
                 tracing::debug!(kind, namespace, name, %error, "somebody else wrote first; looking again");
             } else {
                 tracing::warn!(kind, namespace, name, %error, retry_in = ?wait, "the pass failed");
-                let message = format!("{error}. Tried again in {} s.", wait.as_secs().max(1));
-                let note = EventNote::warning(reason::RECONCILE_ERROR, "Reconcile", message);
-                context.cluster.publish(object, &note).await;
+                let message = format!("{error}. It is tried again, after growing intervals.");
+                report::<K, _, _>(context, object, &Standing::waiting(reason::RECONCILE_ERROR, message)).await;
             }
             Action::requeue(wait)
         }
     }
 }
 
-/// Says of an object that can't be read that it can't, in an Event and, if the API server takes it, in status.
+/// Says of an object that can't be read that it can't.
 async fn report_unreadable<K, C, S>(context: &Context<C, S>, object: &Guarded<K>, problem: &str)
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
     C: Cluster + Objects<K>,
     S: KeyStore,
 {
-    let said = match Objects::<K>::get_unreadable(&context.cluster, object.meta()).await {
+    tracing::warn!(namespace = object.namespace(), name = object.name_any(), problem, "an object can't be read");
+    let message = format!("This object can't be read: {problem}. Correct it; its key is left as it is until then.");
+    report::<K, _, _>(context, object, &Standing::stalled(reason::UNREADABLE, message)).await;
+}
+
+/// Says how an object stands whose pass did not come to say it: in an Event and, if the API server takes it, in
+/// its conditions. Nothing is written where it says so already. What the status holds besides is not looked at,
+/// as the object may not be readable.
+async fn report<K, C, S>(context: &Context<C, S>, object: &Guarded<K>, standing: &Standing)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
+    C: Cluster + Objects<K>,
+    S: KeyStore,
+{
+    let said = match Objects::<K>::get_raw(&context.cluster, object.meta()).await {
         Ok(found) => conditions_in(&found.unwrap_or_default()),
         Err(error) => {
             tracing::debug!(%error, "what was said about it is not known");
             Vec::new()
         }
     };
-    let message = format!("This object can't be read: {problem}. Correct it; its key is left as it is until then.");
-    let findings = Standing::stalled(reason::UNREADABLE, message.clone()).findings();
     let generation = object.meta().generation;
-    let conditions = conditions::conditions(&findings, &said, generation, context.clock.now());
-    if conditions == said {
+    let mut says = conditions::conditions(&standing.findings(), &said, generation, context.clock.now());
+    let others = said.iter().filter(|old| conditions::find(&says, &old.type_).is_none()).cloned();
+    says.extend(others.collect::<Vec<_>>());
+    if says == said {
         return;
     }
-    tracing::warn!(namespace = object.namespace(), name = object.name_any(), problem, "an object can't be read");
-    let note = EventNote::warning(reason::UNREADABLE, "Read", message);
-    context.cluster.publish(object, &note).await;
-    let status = json!({"observedGeneration": generation, "conditions": conditions});
-    if let Err(error) = Objects::<K>::patch_unreadable_status(&context.cluster, object.meta(), status).await {
+    announce(context, object, &news(standing, &said)).await;
+    let status = json!({"observedGeneration": generation, "conditions": says});
+    if let Err(error) = Objects::<K>::patch_raw_status(&context.cluster, object.meta(), status).await {
         tracing::debug!(%error, "its status can't be written either");
     }
 }

@@ -7,18 +7,25 @@ use cmk_operator::api::{
     metadata,
 };
 use k8s_openapi::{
-    api::{core::v1::Namespace, events::v1::Event},
+    api::{
+        admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+        core::v1::Namespace,
+        events::v1::Event,
+    },
     apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{
     Api, Resource, ResourceExt,
-    api::{DeleteParams, ListParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::json;
 
 use crate::{
     helpers::{another_pass, condition, conditions_of, foreign_secret, merge, passes},
-    support::world::World,
+    support::{
+        eventually,
+        world::{SOON, World},
+    },
 };
 
 const KEY: &str = "CustomerMasterKey";
@@ -198,5 +205,48 @@ async fn rule_16_every_start_gets_ready_and_every_stop_is_orderly() {
         operator.stop().await.unwrap();
         operator = world.start().await;
     }
+    operator.stop().await.unwrap();
+}
+
+/// A write that the cluster does not let through, here by somebody's admission policy.
+#[tokio::test]
+async fn rule_16_a_refused_write_is_a_condition_and_goes_on_by_itself() {
+    let (world, operator) = World::with_operator("r16-refused").await;
+    let name = format!("no-secrets.{}", world.namespace);
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(world.client.clone());
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(world.client.clone());
+    let of = |spec: serde_json::Value| json!({"metadata": {"name": name}, "spec": spec});
+    let policy = of(json!({
+        "matchConstraints": {"resourceRules": [
+            {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["secrets"]},
+        ]},
+        "validations": [{"expression": "false", "message": "no Secrets here"}],
+    }));
+    let here = json!({"matchLabels": {"kubernetes.io/metadata.name": world.namespace}});
+    let binding = of(json!({
+        "policyName": name, "validationActions": ["Deny"], "matchResources": {"namespaceSelector": here},
+    }));
+    let create = PostParams::default();
+    policies.create(&create, &serde_json::from_value(policy).unwrap()).await.unwrap();
+    bindings.create(&create, &serde_json::from_value(binding).unwrap()).await.unwrap();
+    let probe = PostParams { dry_run: true, ..PostParams::default() };
+    eventually("the policy to be in force", SOON, async || {
+        let secret = serde_json::from_value(json!({"metadata": {"name": "probe"}})).unwrap();
+        world.secrets().create(&probe, &secret).await.err().map(drop).ok_or_else(|| "it is not".to_owned())
+    })
+    .await;
+
+    world.apply_key("orders", json!({})).await;
+    world.apply_data_key("dek", json!({"keyRef": {"name": "orders"}})).await;
+    let refused = world.data_key_says("dek", READY, "False", reason::RECONCILE_ERROR).await;
+    assert!(condition(conditions_of(&refused), READY).message.contains("no Secrets here"));
+    let stored = refused.status.as_ref().unwrap().ciphertext_blob.clone();
+    assert!(stored.is_some(), "what was reached before stays");
+    assert!(world.event("dek", reason::RECONCILE_ERROR).await.contains("no Secrets here"));
+
+    bindings.delete(&name, &DeleteParams::default()).await.unwrap();
+    policies.delete(&name, &DeleteParams::default()).await.unwrap();
+    let delivered = world.data_key_ready("dek").await;
+    assert_eq!(delivered.status.unwrap().ciphertext_blob, stored);
     operator.stop().await.unwrap();
 }
