@@ -49,7 +49,7 @@ use super::{ControlPlane, eventually};
 /// The operator's ServiceAccount, as deploy/rbac.yaml and the policies know it.
 pub const OPERATOR_NAMESPACE: &str = "cmk-system";
 /// How long to wait for something that takes a pass or two.
-pub const SOON: Duration = Duration::from_secs(30);
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// The control plane that all tests of a process share, with CRDs, RBAC and policies installed.
 pub struct Bed {
