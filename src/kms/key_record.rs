@@ -425,4 +425,25 @@ pub(crate) mod tests {
         let steps = [KeyStep::Disable, KeyStep::ScheduleDeletion { days: 7 }, KeyStep::CancelDeletion];
         assert_eq!(record().apply_all(&steps, at(0)).unwrap().state(), KeyState::Enabled);
     }
+
+    proptest::proptest! {
+        /// Whatever bytes are stored, reading them ends in a record or an error; and a record that reads is one
+        /// that writes back to the same record.
+        #[test]
+        fn any_bytes_are_a_record_or_an_error(
+            position in 0..2000_usize,
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..8),
+        ) {
+            let mut stored = record().encode().unwrap();
+            let position = position % stored.len();
+            let end = (position + bytes.len()).min(stored.len());
+            stored.splice(position..end, bytes.clone());
+            for input in [&stored[..], &stored[..position], &bytes[..]] {
+                if let Ok(record) = KeyRecord::decode(input) {
+                    let again = KeyRecord::decode(&record.encode().unwrap()).unwrap();
+                    proptest::prop_assert_eq!(again, record);
+                }
+            }
+        }
+    }
 }
