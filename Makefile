@@ -6,3 +6,5 @@ help: ## List the targets
 
 testbed: ## Build the control plane that the tests, the demo and the benchmarks run against
 	@tests/cluster/build
+
+include benches/bench.mk

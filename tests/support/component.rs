@@ -41,11 +41,23 @@ impl Component {
         directory: &Path,
         args: impl IntoIterator<Item = S>,
     ) -> Self {
+        Self::start_with(name, &binaries.join(name), directory, args, [])
+    }
+
+    /// The same with any program, and these variables in its environment.
+    pub fn start_with<'a, S: AsRef<OsStr>>(
+        name: &'static str,
+        program: &Path,
+        directory: &Path,
+        args: impl IntoIterator<Item = S>,
+        environment: impl IntoIterator<Item = (&'a str, &'a OsStr)>,
+    ) -> Self {
         let log = directory.join(format!("{name}.log"));
         let output = File::create(&log).expect("a log file");
         let child = shell(RUN)
-            .arg(binaries.join(name))
+            .arg(program)
             .args(args)
+            .envs(environment)
             .current_dir(directory)
             .stdout(output.try_clone().expect("a second handle of the log"))
             .stderr(output)
@@ -67,10 +79,14 @@ impl Component {
         self.child.try_wait().expect("the state of a child")
     }
 
+    /// All of its log so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
     /// The last lines of its log.
     pub fn log_tail(&self) -> String {
-        let log = fs::read(&self.log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
+        let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
