@@ -5,6 +5,7 @@
 //! was decided on. A simulator can stand in for the traits.
 
 mod error;
+mod guarded;
 mod kube;
 mod views;
 
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 pub use self::{
     error::ApiError,
+    guarded::{Guarded, Unreadable},
     kube::{KubeCluster, Views},
     views::{KeyObjectView, NamespaceView},
 };
