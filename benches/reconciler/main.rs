@@ -17,8 +17,6 @@ use measure::{Created, Options, Run, limit};
 
 /// How many keys make a run so long that its noise evens out by itself.
 const LONG: usize = 5_000;
-/// How long to look at an operator that has nothing to do.
-const IDLE: Duration = Duration::from_secs(60);
 /// Keys of the short form.
 const SHORT: usize = 200;
 
@@ -37,6 +35,10 @@ struct Arguments {
     /// the median of the ratios
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
     rounds: u8,
+
+    /// Seconds to look at an operator that has nothing to do, with the largest number of keys; 0: not at all
+    #[arg(long, default_value_t = 60)]
+    idle: u64,
 
     /// 200 keys, once, and without the idle minute
     #[arg(long)]
@@ -67,12 +69,12 @@ struct Size {
 async fn main() {
     let mut arguments = Arguments::parse();
     if arguments.short {
-        (arguments.keys, arguments.rounds) = (vec![SHORT], 1);
+        (arguments.keys, arguments.rounds, arguments.idle) = (vec![SHORT], 1, 0);
     }
     let last = arguments.keys.len().saturating_sub(1);
     let mut sizes = Vec::new();
     for (index, keys) in arguments.keys.iter().copied().enumerate() {
-        let idle = (index == last && !arguments.short).then_some(IDLE);
+        let idle = (index == last && arguments.idle > 0).then(|| Duration::from_secs(arguments.idle));
         let options = Options {
             binary: arguments.operator.clone(),
             keys,

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::{Size, measure::process::Memory};
+use crate::{
+    Size,
+    measure::{counters::Requests, process::Memory},
+};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -25,15 +28,24 @@ struct Row {
     what: String,
     found: String,
     aim: Option<(String, bool)>,
+    /// Printed below.
+    detail: Option<String>,
 }
 
 impl Row {
     fn plain(what: impl Into<String>, found: impl Into<String>) -> Self {
-        Self { what: what.into(), found: found.into(), aim: None }
+        Self { what: what.into(), found: found.into(), aim: None, detail: None }
     }
 
     fn judged(what: impl Into<String>, found: impl Into<String>, aim: impl Into<String>, met: bool) -> Self {
         Self { aim: Some((aim.into(), met)), ..Self::plain(what, found) }
+    }
+
+    /// So many writes for each of `keys`, and every request below.
+    fn writes(what: &str, requests: &Requests, keys: usize, aim: u64) -> Self {
+        let found = format!("{:.3}", requests.writes() as f64 / keys as f64);
+        let row = Self::judged(what, found, aim.to_string(), requests.writes() == aim * keys as u64);
+        Self { detail: (!requests.0.is_empty()).then(|| requests.to_string()), ..row }
     }
 }
 
@@ -51,7 +63,9 @@ pub fn table(sizes: &[Size]) -> String {
             None if index == 0 => ("aim", ""),
             None => ("", ""),
         };
-        format!("{:what$}  {:found$}  {aim:aims$}  {verdict}", row.what, row.found).trim_end().to_owned() + "\n"
+        format!("{:what$}  {:found$}  {aim:aims$}  {verdict}", row.what, row.found).trim_end().to_owned()
+            + "\n"
+            + &row.detail.iter().map(|detail| format!("      {detail}\n")).collect::<String>()
     });
     lines.collect()
 }
@@ -69,42 +83,21 @@ fn rows(size: &Size) -> Vec<Row> {
             Row::judged("  operator / bare client", found, format!("≥ {}", aim::RATIO), ratio >= aim::RATIO)
         },
         Row::plain(
-            "  CPU a key, ms: API server, with bare client",
-            format!(
-                "{}, {}",
-                spread(size, |(operator, _)| operator.api_server_cpu * 1e3 / keys as f64, 1),
-                spread(size, |(_, bare)| bare.api_server_cpu * 1e3 / keys as f64, 1)
-            ),
+            "  CPU of the API server a key, ms",
+            spread(size, |(operator, _)| operator.api_server_cpu * 1e3 / keys as f64, 1),
         ),
-        Row::plain("  CPU a key, ms: operator", format!("{:.2}", run.operator_cpu * 1e3 / keys as f64)),
+        Row::plain(
+            "  CPU of the API server a key, bare client, ms",
+            spread(size, |(_, bare)| bare.api_server_cpu * 1e3 / keys as f64, 1),
+        ),
+        Row::plain("  CPU of the operator a key, ms", format!("{:.2}", run.operator_cpu * 1e3 / keys as f64)),
         Row::plain("  passes a new key", format!("{:.2}", each(run.passes))),
-        Row::judged(
-            "  writes a new key",
-            format!("{:.3} ({})", each(run.created.requests.writes()), run.created.requests),
-            aim::NEW.to_string(),
-            run.created.requests.writes() == aim::NEW * keys as u64,
-        ),
+        Row::writes("  writes a new key", &run.created.requests, keys, aim::NEW),
     ];
     if let Some(changes) = &run.changes {
-        let (touched, disabled, restarted) = (&changes.touched, &changes.disabled, &changes.restarted);
-        rows.push(Row::judged(
-            "  writes a transition (disabled)",
-            format!("{:.3} ({disabled})", each(disabled.writes())),
-            aim::TRANSITION.to_string(),
-            disabled.writes() == aim::TRANSITION * keys as u64,
-        ));
-        rows.push(Row::judged(
-            "  writes a no-op pass",
-            format!("{:.3} ({touched})", each(touched.writes())),
-            "0",
-            touched.writes() == 0,
-        ));
-        rows.push(Row::judged(
-            "  writes of a restart",
-            format!("{} ({restarted})", restarted.writes()),
-            "0",
-            restarted.writes() == 0,
-        ));
+        rows.push(Row::writes("  writes a key disabled", &changes.disabled, keys, aim::TRANSITION));
+        rows.push(Row::writes("  writes a no-op pass", &changes.touched, keys, 0));
+        rows.push(Row::writes("  writes a key, of a restart", &changes.restarted, keys, 0));
     }
     rows.push(memory("  memory at rest", run.at_rest, Some(aim::AT_REST)));
     let limit = aim::WITH_KEYS.iter().find(|(most, _)| keys <= *most).map(|(_, mib)| *mib);
@@ -114,11 +107,11 @@ fn rows(size: &Size) -> Vec<Row> {
     }
     if let Some(idle) = &run.idle {
         rows.push(Row::plain(
-            format!("  idle for {:.0} s: CPU of the operator, s", idle.seconds),
+            format!("  idle for {:.0} s, CPU of the operator, s", idle.seconds),
             format!("{:.2}", idle.cpu),
         ));
         let others = idle.requests.clone().without_watches();
-        rows.push(Row::judged("  idle: requests", idle.requests.to_string(), "watches only", others.0.is_empty()));
+        rows.push(Row::judged("  idle, requests", idle.requests.to_string(), "watches only", others.0.is_empty()));
     }
     rows
 }
