@@ -53,3 +53,5 @@ demo: ## Show the operator on a real Kubernetes API server; ONCE=1 ends by itsel
 
 clean: ## Remove what cargo built; the control plane stays in its cache
 	cargo clean
+
+include benches/bench.mk

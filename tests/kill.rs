@@ -168,7 +168,7 @@ impl Process {
         std::fs::create_dir_all(&directory).unwrap();
         let binary = Path::new(env!("CARGO_BIN_EXE_cmk-operator"));
         let arguments = ["run", "--namespace", &self.namespace, "--watch-namespaces", &self.watched];
-        Component::start_with("cmk-operator", binary.parent().unwrap(), &directory, arguments, |command| {
+        Component::start_with("cmk-operator", binary, &directory, arguments, |command| {
             command
                 .env("KUBECONFIG", &self.kubeconfig)
                 .env("CMK_LOG_LEVEL", "info,cmk_operator=debug")

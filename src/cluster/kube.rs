@@ -12,7 +12,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, WatchEvent, WatchParams},
-    core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta},
+    core::{ApiResource, DynamicObject, PartialObjectMeta},
     runtime::{
         events::{Event, EventType, Recorder, Reporter},
         reflector::{ObjectRef, Store},
@@ -21,7 +21,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{ApiError, Cluster, EventNote, History, KeyObjectView, NamespaceView, Objects, Secrets};
+use super::{ApiError, Cluster, EventNote, Guarded, History, KeyObjectView, NamespaceView, Objects, Secrets};
 use crate::api::{CustomerMasterKey, metadata};
 
 /// How long one call may take, retries of the client included. Its own retries go on for very much longer.
@@ -42,7 +42,7 @@ pub struct Views {
     /// What is watched: one namespace each, or all.
     pub scopes: Vec<Option<String>>,
     /// Every `CustomerMasterKey` watched, also those that could not be read; one store a scope.
-    pub keys: Vec<Store<DeserializeGuard<CustomerMasterKey>>>,
+    pub keys: Vec<Store<Guarded<CustomerMasterKey>>>,
 }
 
 /// A real API server.
@@ -190,7 +190,7 @@ impl Cluster for KubeCluster {
     }
 
     async fn history(&self, namespace: &str, name: &str, uid: &str, since: &str) -> Result<History, ApiError> {
-        let api: Api<DeserializeGuard<CustomerMasterKey>> = Api::namespaced(self.client.clone(), namespace);
+        let api: Api<Guarded<CustomerMasterKey>> = Api::namespaced(self.client.clone(), namespace);
         let params = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(HISTORY_SECONDS);
         let events = call(api.watch(&params, since)).await?;
         let events = call(events.take_while(|e| std::future::ready(e.is_ok())).try_collect::<Vec<_>>()).await?;
@@ -201,7 +201,7 @@ impl Cluster for KubeCluster {
     async fn count_keys_with_status(&self) -> Result<usize, ApiError> {
         let mut count = 0;
         for scope in &self.views.scopes {
-            let api: Api<DeserializeGuard<CustomerMasterKey>> = match scope {
+            let api: Api<Guarded<CustomerMasterKey>> = match scope {
                 Some(namespace) => Api::namespaced(self.client.clone(), namespace),
                 None => Api::all(self.client.clone()),
             };
@@ -251,7 +251,7 @@ impl Cluster for KubeCluster {
     }
 }
 
-type HistoryEvent = WatchEvent<DeserializeGuard<CustomerMasterKey>>;
+type HistoryEvent = WatchEvent<Guarded<CustomerMasterKey>>;
 
 /// What a log line says about a history.
 fn summary(events: &[HistoryEvent]) -> Vec<String> {
@@ -267,7 +267,7 @@ fn summary(events: &[HistoryEvent]) -> Vec<String> {
 /// Whether a complete history shows that the object with `uid` was deleted unfinished, and that no object of
 /// its name was finished since. An error event (410, compacted) or a missing deletion proves nothing.
 fn judge_history(events: &[HistoryEvent], uid: &str) -> History {
-    let finished = |o: &DeserializeGuard<CustomerMasterKey>| {
+    let finished = |o: &Guarded<CustomerMasterKey>| {
         o.finalizers().iter().any(|f| f == metadata::FINALIZER) || o.annotations().contains_key(metadata::KEY_ID)
     };
     let mut last_state = None;
@@ -288,7 +288,7 @@ fn judge_history(events: &[HistoryEvent], uid: &str) -> History {
 mod tests {
     use super::*;
 
-    fn object(uid: &str, finished: bool) -> DeserializeGuard<CustomerMasterKey> {
+    fn object(uid: &str, finished: bool) -> Guarded<CustomerMasterKey> {
         let finalizers = if finished { json!([metadata::FINALIZER]) } else { json!([]) };
         serde_json::from_value(json!({
             "apiVersion": "kms.cmk-operator.dev/v1alpha1", "kind": "CustomerMasterKey",

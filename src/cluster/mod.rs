@@ -5,6 +5,7 @@
 //! was decided on. A simulator can stand in for the traits.
 
 mod error;
+mod guarded;
 mod kube;
 mod views;
 mod wiped;
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 pub use self::{
     error::ApiError,
+    guarded::{Guarded, Unreadable},
     kube::{KubeCluster, Views},
     views::{KeyObjectView, NamespaceView},
     wiped::WipedSecret,

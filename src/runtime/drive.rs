@@ -25,12 +25,12 @@ use tokio::sync::watch;
 
 use super::{
     metrics::PassLabels,
-    triggers::{Guarded, Requests},
-    watches::persistent,
+    triggers::Requests,
+    watches::{config, persistent},
 };
 use crate::{
     api::conditions::{self, Standing, reason},
-    cluster::{Cluster, Objects},
+    cluster::{Cluster, Guarded, Objects},
     controller::{Context, Outcome, PassError, announce, news},
     store::KeyStore,
 };
@@ -87,7 +87,7 @@ where
         F: Future<Output = Result<Outcome, PassError>> + Send + 'static,
     {
         let Self { kind, api, writer, store, mut requests, concurrency, listed, may_start, stop } = self;
-        let objects = watcher(api, watcher::Config::default()).modify(|object| object.managed_fields_mut().clear());
+        let objects = watcher(api, config());
         let objects = persistent(kind, objects).map(Ok::<_, watcher::Error>).reflect(writer);
         let begun = listed.subscribe();
         let objects = objects.inspect_ok(move |event| match event {
@@ -154,8 +154,8 @@ where
     let started = Instant::now();
     let result = match &object.0 {
         Ok(readable) => reconcile(context.clone(), readable.clone()).await,
-        Err(invalid) => {
-            report_unreadable::<K, _, _>(context, object, &invalid.error).await;
+        Err(unreadable) => {
+            report_unreadable::<K, _, _>(context, object, &unreadable.problem).await;
             Ok(Outcome::Settled)
         }
     };

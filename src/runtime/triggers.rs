@@ -4,18 +4,15 @@ use std::sync::Arc;
 
 use kube::{
     Resource, ResourceExt,
-    core::DeserializeGuard,
     runtime::reflector::{ObjectRef, Store},
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{
     api::{CustomerMasterKey, DataKey},
+    cluster::Guarded,
     store::KeySlot,
 };
-
-/// An object that may be unreadable: one bad object must not stop the watch.
-pub type Guarded<K> = DeserializeGuard<K>;
 
 /// What is watched: one namespace, or all.
 pub type Scope = Option<String>;

@@ -22,6 +22,16 @@ use crate::{
     store::{KeySlot, embedded::EmbeddedStore},
 };
 
+/// Objects a page of the list that begins a watch. A page is in memory three times while it is read (as text, as
+/// objects, as what is kept of them), and what the allocator got for it stays: with 500, kube's default, more memory
+/// than 1,000 keys take (docs/performance.md). The API server answers from its cache, so that more pages cost little.
+const PAGE: u32 = 100;
+
+/// How all watches begin.
+pub fn config() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
+}
+
 /// An Api for a scope.
 pub fn api<K>(client: &Client, scope: &Scope) -> Api<K>
 where
@@ -54,7 +64,7 @@ pub async fn records<S: Secrets>(
     triggers: Triggers,
     ready: watch::Sender<bool>,
 ) {
-    let config = watcher::Config::default().fields(&format!("type={}", metadata::KEY_RECORD_TYPE));
+    let config = config().fields(&format!("type={}", metadata::KEY_RECORD_TYPE));
     let events = watcher(Api::<Secret>::namespaced(client, &namespace), config).modify(|secret| {
         secret.managed_fields_mut().clear();
     });
@@ -84,7 +94,7 @@ pub async fn records<S: Secrets>(
 
 /// Watches namespaces: whether they are made anew, go away, or may adopt keys.
 pub async fn namespaces(client: Client, mut writer: Writer<PartialObjectMeta<Namespace>>, triggers: Triggers) {
-    let events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), watcher::Config::default())
+    let events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config())
         .modify(|namespace| namespace.managed_fields_mut().clear());
     let mut events = std::pin::pin!(persistent("namespaces", events));
     while let Some(event) = events.next().await {
@@ -99,7 +109,7 @@ pub async fn namespaces(client: Client, mut writer: Writer<PartialObjectMeta<Nam
 pub async fn deliveries(client: Client, scope: Scope, triggers: Triggers) {
     let selector = format!("{}={}", metadata::COMPONENT_LABEL, metadata::COMPONENT_DATA_KEY);
     let api: Api<PartialObjectMeta<Secret>> = api(&client, &scope);
-    let events = watcher(api, watcher::Config::default().labels(&selector));
+    let events = watcher(api, config().labels(&selector));
     let mut events = std::pin::pin!(persistent("delivered Secrets", events));
     while let Some(event) = events.next().await {
         if let Event::Apply(secret) | Event::InitApply(secret) | Event::Delete(secret) = event

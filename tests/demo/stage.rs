@@ -79,7 +79,7 @@ impl Stage {
     pub fn start_operator(&mut self, kubeconfig: &Path) -> PathBuf {
         let operator = Component::start_with(
             "cmk-operator",
-            Self::operator_directory(),
+            Path::new(OPERATOR),
             self.control_plane.directory(),
             // Port 0: any that is free. The log says which.
             ["run", "--admin-listen", "127.0.0.1:0"].map(OsStr::new),

@@ -41,13 +41,13 @@ impl Component {
         directory: &Path,
         args: impl IntoIterator<Item = S>,
     ) -> Self {
-        Self::start_with(name, binaries, directory, args, |_| ())
+        Self::start_with(name, &binaries.join(name), directory, args, |_| ())
     }
 
-    /// The same, in an environment that `prepare` changes.
+    /// The same with any program, in an environment that `prepare` changes.
     pub fn start_with<S: AsRef<OsStr>>(
         name: &'static str,
-        binaries: &Path,
+        program: &Path,
         directory: &Path,
         args: impl IntoIterator<Item = S>,
         prepare: impl FnOnce(&mut Command),
@@ -57,7 +57,7 @@ impl Component {
         let mut command = shell(RUN);
         prepare(&mut command);
         let child = command
-            .arg(binaries.join(name))
+            .arg(program)
             .args(args)
             .current_dir(directory)
             .stdout(output.try_clone().expect("a second handle of the log"))

@@ -54,7 +54,8 @@ pub const SOON: Duration = Duration::from_secs(60);
 /// The control plane that all tests of a process share, with CRDs, RBAC and policies installed.
 pub struct Bed {
     pub control_plane: ControlPlane,
-    operator_kubeconfig: std::path::PathBuf,
+    /// The operator's identity, with the RBAC it ships.
+    pub operator_kubeconfig: std::path::PathBuf,
 }
 
 /// Starts it at the first call.
@@ -68,7 +69,8 @@ pub async fn private_bed() -> &'static Bed {
     Box::leak(Box::new(install().await))
 }
 
-async fn install() -> Bed {
+/// One that ends when it is dropped.
+pub async fn install() -> Bed {
     // `CMK_LOG_LEVEL=debug cargo test …` shows what the operators do.
     if let Ok(log_level) = std::env::var("CMK_LOG_LEVEL") {
         telemetry::start(&LogArguments { log_level, log_format: LogFormat::Human }).unwrap();
