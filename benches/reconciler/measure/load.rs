@@ -33,7 +33,7 @@ use crate::support::{
 pub const NAMESPACE: &str = "shop";
 /// Who makes them.
 const USER: &str = "user";
-/// Names of one kind of object to another's, in kubectl's words.
+/// The namespace, and the user's right to edit keys in it, in kubectl's words.
 const SETUP: [&[&str]; 3] = [
     &["create", "namespace", NAMESPACE],
     &["create", "serviceaccount", USER, "--namespace", NAMESPACE],
@@ -93,8 +93,8 @@ pub async fn create(
             let spec = serde_json::from_value(spec).expect("a spec");
             let key = CustomerMasterKey::new(&name(number), spec);
             let key = keys(&client).create(&PostParams::default(), &key).await?;
-            // Who does not listen does not want it.
             if let Some(created) = created {
+                // Who does not listen any more does not want it.
                 let _ = created.send(key);
             }
             Ok(())
