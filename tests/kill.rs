@@ -89,6 +89,8 @@ struct Fate {
 async fn live(world: &World, i: usize, mut dice: StdRng) -> Fate {
     let (key, data_key) = (format!("key-{i}"), format!("dek-{i}"));
     let mut fate = Fate { key: true, data_key: true };
+    // Who deletes both a DataKey and its Secret has given the data key up: the next one is another, and rightly.
+    let mut secret_deleted = false;
     let policy = if i.is_multiple_of(4) { "Delete" } else { "Retain" };
     let spec = json!({"keyRef": {"name": key}, "secret": {"deletionPolicy": policy}});
     if dice.random_bool(0.5) {
@@ -105,7 +107,7 @@ async fn live(world: &World, i: usize, mut dice: StdRng) -> Fate {
                 world.keys().delete(&key, &DeleteParams::default()).await.unwrap();
                 fate.key = false;
             }
-            1 if fate.data_key => {
+            1 if fate.data_key && !secret_deleted => {
                 world.data_keys().delete(&data_key, &DeleteParams::default()).await.unwrap();
                 fate.data_key = false;
             }
@@ -117,7 +119,10 @@ async fn live(world: &World, i: usize, mut dice: StdRng) -> Fate {
             4 if fate.key => {
                 world.apply_key(&key, json!({"enabled": false, "description": format!("turn {turn}")})).await;
             }
-            5 => {
+            // Not before the data key is stored, or taken over from that very Secret.
+            5 if fate.data_key && is_stored(world, &data_key).await => {
+                secret_deleted = true;
+                // It may not be there yet.
                 let _ = world.secrets().delete(&data_key, &DeleteParams::default()).await;
             }
             _ => {}
@@ -128,6 +133,12 @@ async fn live(world: &World, i: usize, mut dice: StdRng) -> Fate {
         world.apply_key(&key, json!({"enabled": true})).await;
     }
     fate
+}
+
+/// Whether a data key's ciphertext is in its status.
+async fn is_stored(world: &World, name: &str) -> bool {
+    let data_key = world.data_keys().get(name).await.unwrap();
+    data_key.status.is_some_and(|status| status.ciphertext_blob.is_some())
 }
 
 /// An object that is still being deleted takes an apply and goes all the same: then it is tried again.
