@@ -140,7 +140,7 @@ pub async fn sweep<C: Cluster, S: KeyStore>(
 }
 
 fn slot(key: &StoredKey) -> KeySlot {
-    KeySlot { namespace: key.record.owner.namespace.clone(), name: key.record.owner.name.clone() }
+    KeySlot::from(&key.record.owner)
 }
 
 /// Erases one key, decided again on its record as it is now, past every cache: the deletion may have been

@@ -21,6 +21,3 @@ impl PendingDeletionDays {
         (self.min..=self.max).contains(&days)
     }
 }
-
-/// Longest data key, in bytes (GenerateDataKey, NumberOfBytes).
-pub const MAX_DATA_KEY_BYTES: usize = 1024;

@@ -31,6 +31,12 @@ pub struct KeySlot {
     pub name: String,
 }
 
+impl From<&Owner> for KeySlot {
+    fn from(owner: &Owner) -> Self {
+        Self { namespace: owner.namespace.clone(), name: owner.name.clone() }
+    }
+}
+
 /// A key as its store holds it, at one revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredKey {

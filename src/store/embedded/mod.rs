@@ -15,7 +15,6 @@ use uuid::Uuid;
 
 use super::{Capabilities, Freshness, GeneratedDataKey, KeySlot, KeyStore, NewKey, SlotView, StoreError, StoredKey};
 use crate::{
-    api::metadata,
     clock::Clock,
     cluster::{ApiError, Secrets},
     crypto::{
@@ -84,7 +83,7 @@ impl<S: Secrets> EmbeddedStore<S> {
     /// its annotation says so: good enough to look at that key again, and used for nothing else.
     pub fn note(&self, secret: &Secret) -> Option<KeySlot> {
         match self.view.note(secret, &self.ring) {
-            Ok(key) => Some(owner_slot(&key.record)),
+            Ok(key) => Some(KeySlot::from(&key.record.owner)),
             Err(_) => record_secret::said_owner(secret),
         }
     }
@@ -96,7 +95,7 @@ impl<S: Secrets> EmbeddedStore<S> {
 
     /// Takes note that the watch, begun anew, shows exactly these records. Answers whose are there no more.
     pub fn note_all(&self, names: &HashSet<String>) -> Vec<KeySlot> {
-        self.view.retain(names).iter().map(|key| owner_slot(&key.record)).collect()
+        self.view.retain(names).iter().map(|key| KeySlot::from(&key.record.owner)).collect()
     }
 
     /// Checks a record read from a backup or from the cluster: its MAC, its form, and that all its material
@@ -185,10 +184,6 @@ impl<S: Secrets> EmbeddedStore<S> {
             _ => StoreError::Damaged,
         })
     }
-}
-
-fn owner_slot(record: &KeyRecord) -> KeySlot {
-    KeySlot { namespace: record.owner.namespace.clone(), name: record.owner.name.clone() }
 }
 
 fn unavailable(error: ApiError) -> StoreError {
@@ -299,10 +294,4 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
         let keys = BlobKeys::derive(&self.unwrap(record, version)?);
         keys.open(ciphertext_blob, &context.encode()).map_err(|_| StoreError::InvalidCiphertext)
     }
-}
-
-/// Whether a Secret is the record of a key.
-#[must_use]
-pub fn is_record(secret: &Secret) -> bool {
-    secret.type_.as_deref() == Some(metadata::KEY_RECORD_TYPE)
 }

@@ -25,7 +25,7 @@ pub fn encode(
     revision: Option<&Revision>,
     ring: &RootKeyRing,
 ) -> Result<Secret, StoreError> {
-    let slot = KeySlot { namespace: record.owner.namespace.clone(), name: record.owner.name.clone() };
+    let slot = KeySlot::from(&record.owner);
     let name = record_name(&record.store, &slot, record.generation);
     let bytes = record.encode().map_err(|e| StoreError::Crypto(e.to_string()))?;
     let mac = ring.record_mac(&name, &bytes);
@@ -64,7 +64,7 @@ pub fn decode(secret: &Secret, ring: &RootKeyRing) -> Result<StoredKey, StoreErr
     ring.verify_record_mac(&name, bytes, mac).map_err(|_| missing_root_key(bytes, ring).unwrap_or_else(tampered))?;
     let unreadable = |problem: String| StoreError::Unreadable { secret: name.clone(), problem };
     let record = KeyRecord::decode(bytes).map_err(|e| unreadable(e.to_string()))?;
-    let slot = KeySlot { namespace: record.owner.namespace.clone(), name: record.owner.name.clone() };
+    let slot = KeySlot::from(&record.owner);
     if record_name(&record.store, &slot, record.generation) != name {
         return Err(unreadable("it is the record of another key".into()));
     }
