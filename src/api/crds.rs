@@ -7,7 +7,7 @@ use kube::CustomResourceExt;
 use serde::Serialize;
 use serde_yaml_ng::Value;
 
-use super::{CustomerMasterKey, DataKey};
+use super::{ClusterKeyStore, CustomerMasterKey, DataKey};
 
 /// Label that says which application an object belongs to.
 const NAME_LABEL: &str = "app.kubernetes.io/name";
@@ -15,7 +15,7 @@ const NAME_LABEL: &str = "app.kubernetes.io/name";
 /// The CustomResourceDefinitions of all our kinds, in a stable order.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [CustomerMasterKey::crd(), DataKey::crd()].into_iter().map(finished).collect()
+    [CustomerMasterKey::crd(), DataKey::crd(), ClusterKeyStore::crd()].into_iter().map(finished).collect()
 }
 
 /// What the derive macro leaves to do.
@@ -111,7 +111,7 @@ mod tests {
                 assert!(path.ends_with('}') || schema.description.is_some(), "{path} has no description");
                 assert_eq!(schema.x_kubernetes_preserve_unknown_fields, None, "{path} takes anything");
                 assert_eq!(schema.nullable, None, "{path} can be null");
-                let default = (path == "CustomerMasterKey.spec").then(|| JSON(serde_json::json!({})));
+                let default = path.ends_with("Key.spec").then(|| JSON(serde_json::json!({})));
                 assert_eq!(schema.default, default, "the API server would write the default of {path} into spec");
                 assert!(!schema.format.as_deref().unwrap_or_default().starts_with("uint"), "{path} is unsigned");
                 assert!(schema.any_of.is_none() && schema.one_of.is_none(), "{path} is a choice");
@@ -151,8 +151,8 @@ mod tests {
             let wanted = columns.into_iter().filter(|column| (column.priority.unwrap_or(0) > 0) == wide);
             wanted.map(|column| column.name.to_uppercase()).collect::<Vec<_>>().join(", ")
         };
-        assert_eq!(columns(0, false), "KEY ID, STATE, READY, AGE");
-        assert_eq!(columns(0, true), "ORIGIN, DELETES, REASON, MESSAGE");
+        assert_eq!(columns(0, false), "KEY ID, ALIAS, STATE, STORE, READY, AGE");
+        assert_eq!(columns(0, true), "ORIGIN, DELETES, NEXT ROTATION, REASON, MESSAGE");
         assert_eq!(columns(1, false), "KEY, SECRET, READY, REASON, AGE");
         assert_eq!(columns(1, true), "KEY ID, GENERATED");
     }

@@ -7,6 +7,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::metadata;
+
 /// The data key and its Secret as they should be.
 // `schemars(with)` on an optional enum: without it the schema has the enum's description, not the field's.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -79,17 +81,31 @@ use serde::{Deserialize, Serialize};
          given with spec.ciphertextBlob only"
     )
     .reason(Reason::FieldValueForbidden)
-    .field_path(".encryptionContext")
+    .field_path(".encryptionContext"),
+    validation = Rule::new(
+        "has(self.keyRef) == has(oldSelf.keyRef) && (!has(self.keyRef) || self.keyRef == oldSelf.keyRef)"
+    )
+    .message(
+        "spec.keyRef is immutable, and can't be added or removed, as the ciphertext is bound to its key: make a new \
+         DataKey"
+    )
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".keyRef"),
+    validation = Rule::new(
+        "!has(self.rotationIntervalDays) || !(has(self.secret) && has(self.secret.immutable) && self.secret.immutable)"
+    )
+    .message("spec.rotationIntervalDays must be absent with spec.secret.immutable: an immutable Secret can't rotate")
+    .field_path(".rotationIntervalDays"),
+    validation = Rule::new("!has(self.rotationIntervalDays) || !has(self.ciphertextBlob)")
+        .message("spec.rotationIntervalDays must be absent with spec.ciphertextBlob: a given data key does not rotate")
+        .field_path(".rotationIntervalDays")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct DataKeySpec {
-    /// The customer master key, in the same namespace. Immutable.
-    #[x_kube(
-        validation = Rule::new("self == oldSelf")
-            .message("spec.keyRef is immutable, as the ciphertext is bound to its key: make a new DataKey")
-            .reason(Reason::FieldValueForbidden)
-    )]
-    pub key_ref: KeyRef,
+    /// The customer master key. Immutable. Absent: the namespace's service key, alias/acs/DataKey, which is made when
+    /// it is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_ref: Option<KeyRef>,
     /// The length of the data key by name. Not together with numberOfBytes. Absent, and numberOfBytes too:
     /// 32 bytes. The length is immutable.
     #[schemars(with = "DataKeySpecName")]
@@ -124,6 +140,13 @@ pub struct DataKeySpec {
     #[schemars(length(max = 16384))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ciphertext_blob: Option<String>,
+    /// Days after which a new data key is generated, 1 to 2560. The one before stays in the Secret beside it, and
+    /// every earlier ciphertext in status. Absent: never.
+    #[x_kube(
+        validation = Rule::new("self >= 1 && self <= 2560").message("spec.rotationIntervalDays must be 1 to 2560 days")
+    )]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_interval_days: Option<i32>,
     /// The Secret to deliver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<SecretTemplate>,
@@ -138,7 +161,7 @@ const QUALIFIED_NAMES: &str = "self.all(k, k.find('^[^/]*/').size() <= 254 && k.
     ^([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?\
     [A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))";
 
-/// Refers to a `CustomerMasterKey` in the same namespace.
+/// Refers to a `CustomerMasterKey`.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyRef {
     /// The name of the `CustomerMasterKey`.
@@ -150,6 +173,10 @@ pub struct KeyRef {
         )
     )]
     pub name: String,
+    /// Its namespace, where its allowedNamespaces permit that. Absent: the same.
+    #[schemars(length(min = 1, max = 63))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
 }
 
 /// The named lengths of a data key.
@@ -270,9 +297,18 @@ pub struct DataKeyStatus {
     /// The data key's ciphertext (base64). The Secret can always be made again from it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ciphertext_blob: Option<String>,
+    /// The data keys before this one, the newest last, 64 at most. Full, the data key does not rotate any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<FormerDataKey>,
     /// When the data key was generated, or first seen here if it was not generated here (UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generated_at: Option<Time>,
+    /// When a new data key will be generated (UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_rotation: Option<Time>,
+    /// The value of the annotation cmk-operator.dev/rotate-requested-at that was answered last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_rotation: Option<String>,
     /// The Secret that holds the data key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
@@ -280,6 +316,16 @@ pub struct DataKeyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A data key that was rotated out. It still decrypts.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct FormerDataKey {
+    /// Its ciphertext (base64).
+    pub ciphertext_blob: String,
+    /// When it was generated (UTC).
+    pub generated_at: Time,
 }
 
 /// Names a Secret in the same namespace.
@@ -301,6 +347,15 @@ impl DataKeySpec {
             (Some(DataKeySpecName::Aes128), _) => 16,
             (None, Some(n)) => usize::try_from(n).unwrap_or(DEFAULT_DATA_KEY_BYTES),
             (None, None) => DEFAULT_DATA_KEY_BYTES,
+        }
+    }
+
+    /// The `CustomerMasterKey` that a DataKey in `namespace` is under: namespace and name.
+    #[must_use]
+    pub fn master<'a>(&'a self, namespace: &'a str) -> (&'a str, &'a str) {
+        match &self.key_ref {
+            Some(key_ref) => (key_ref.namespace.as_deref().unwrap_or(namespace), &key_ref.name),
+            None => (namespace, metadata::SERVICE_KEY),
         }
     }
 

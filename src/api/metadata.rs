@@ -11,6 +11,15 @@ pub const KEY_ID: &str = "cmk-operator.dev/key-id";
 /// while the key's record has that id.
 pub const ABANDON_KEY: &str = "cmk-operator.dev/abandon-key";
 
+/// On a `CustomerMasterKey` or a `DataKey`: a value that was not there before asks for one rotation. Any text will do; a
+/// time is usual.
+pub const ROTATE_REQUESTED_AT: &str = "cmk-operator.dev/rotate-requested-at";
+
+/// Name of the `CustomerMasterKey` that a namespace's DataKeys without keyRef are under.
+pub const SERVICE_KEY: &str = "acs-datakey";
+/// The alias of that key.
+pub const SERVICE_KEY_ALIAS: &str = "alias/acs/DataKey";
+
 /// On a Namespace, `"true"`: keys of a namespace of the same name that existed before may be taken over
 /// (design, rule 5).
 pub const ADOPT_KEYS: &str = "cmk-operator.dev/adopt-keys";
@@ -35,6 +44,8 @@ pub const COMPONENT_LABEL: &str = "cmk-operator.dev/component";
 pub const COMPONENT_DATA_KEY: &str = "data-key";
 /// Value of [`COMPONENT_LABEL`] on the record of a key.
 pub const COMPONENT_RECORD: &str = "key-record";
+/// Value of [`COMPONENT_LABEL`] on the claim of an alias.
+pub const COMPONENT_ALIAS: &str = "alias";
 /// Value of [`COMPONENT_LABEL`] on the generated root key.
 pub const COMPONENT_ROOT_KEY: &str = "root-key";
 
@@ -45,6 +56,8 @@ pub const MANAGER: &str = "cmk-operator";
 
 /// Secret type of the record of a key (design, section 4).
 pub const KEY_RECORD_TYPE: &str = "kms.cmk-operator.dev/key";
+/// Secret type of the claim of an alias (design, section 4).
+pub const ALIAS_TYPE: &str = "kms.cmk-operator.dev/alias";
 /// Secret type of the generated root key.
 pub const ROOT_KEY_TYPE: &str = "kms.cmk-operator.dev/root-key";
 /// Name of the Secret that holds the generated root key, in the operator's namespace.
