@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::{KubeSchema, core::Selector};
+use kube::{
+    KubeSchema,
+    core::{Selector, SelectorExt},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +43,12 @@ impl AllowedNamespaces {
     /// Whether a namespace with these labels may. `same`: it is the object's own, which always may. Where nothing
     /// is said, `default` decides.
     #[must_use]
-    pub fn allow(declared: Option<&Self>, default: FromNamespaces, same: bool, labels: &BTreeMap<String, String>) -> bool {
+    pub fn allow(
+        declared: Option<&Self>,
+        default: FromNamespaces,
+        same: bool,
+        labels: &BTreeMap<String, String>,
+    ) -> bool {
         match declared.and_then(|d| d.from).unwrap_or(default) {
             _ if same => true,
             FromNamespaces::Same => false,

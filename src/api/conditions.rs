@@ -44,6 +44,36 @@ pub mod reason {
     pub const IMMUTABLE_FIELD_CHANGED: &str = "ImmutableFieldChanged";
     /// The declared change is not possible while the key is to be deleted.
     pub const REJECTED_PENDING_DELETION: &str = "RejectedPendingDeletion";
+    /// The declared change is not possible while the key is disabled.
+    pub const REJECTED_DISABLED: &str = "RejectedDisabled";
+    /// The declared change is not possible while the key has no material.
+    pub const REJECTED_PENDING_IMPORT: &str = "RejectedPendingImport";
+    /// The declared change is refused because the key has deletionProtection (rule 7).
+    pub const DELETION_PROTECTED: &str = "DeletionProtected";
+    /// Another key has the alias (rule 10).
+    pub const ALIAS_CONFLICT: &str = "AliasConflict";
+    /// The key that is to be adopted belongs to another object (rule 11).
+    pub const KEY_HAS_OWNER: &str = "KeyHasOwner";
+    /// The key store does not exist (yet).
+    pub const KEY_STORE_NOT_FOUND: &str = "KeyStoreNotFound";
+    /// The key store takes no keys of this namespace.
+    pub const KEY_STORE_NOT_ALLOWED: &str = "KeyStoreNotAllowed";
+    /// DataKeys refer to the key, so its object can't go (rule 6).
+    pub const KEY_IN_USE: &str = "KeyInUse";
+    /// The Secret with the material to import, or its entry, does not exist (yet).
+    pub const MATERIAL_NOT_FOUND: &str = "MaterialNotFound";
+    /// The material is not 32 bytes, does not decrypt, or is not what was imported before (rule 9).
+    pub const INVALID_KEY_MATERIAL: &str = "InvalidKeyMaterial";
+    /// The import token was not made for this key and algorithm.
+    pub const INVALID_IMPORT_TOKEN: &str = "InvalidImportToken";
+    /// The import token was made more than a day ago.
+    pub const EXPIRED_IMPORT_TOKEN: &str = "ExpiredImportToken";
+    /// The imported material has expired (rule 9).
+    pub const MATERIAL_EXPIRED: &str = "MaterialExpired";
+    /// A requested rotation waits until the key is enabled (rule 8).
+    pub const ROTATION_SUSPENDED: &str = "RotationSuspended";
+    /// A rotation is not possible at all: EXTERNAL, or as many versions as a record holds (rule 8).
+    pub const ROTATION_REFUSED: &str = "RotationRefused";
     /// The store does not offer what is declared (rule 11).
     pub const UNSUPPORTED_BY_KEY_STORE: &str = "UnsupportedByKeyStore";
     /// The key store could not be reached or failed; tried again.
@@ -94,6 +124,10 @@ pub mod reason {
     pub const DELETION_CANCELLED: &str = "DeletionCancelled";
     /// Event: the key stays though its object is deleted.
     pub const KEY_RETAINED: &str = "KeyRetained";
+    /// Event: the key has a new version (rule 8).
+    pub const KEY_ROTATED: &str = "KeyRotated";
+    /// Event: imported material was deleted, as declared.
+    pub const MATERIAL_DELETED: &str = "MaterialDeleted";
     /// Event: the key was enabled.
     pub const KEY_ENABLED: &str = "KeyEnabled";
     /// Event: a Secret was made again from its ciphertext (rule 12).
@@ -208,6 +242,7 @@ impl Standing {
                 reason::DELIVERING,
                 reason::NAMESPACE_TERMINATING,
                 reason::WAITING_FOR_FINALIZERS,
+                reason::KEY_IN_USE,
             ]
             .contains(reason),
         }

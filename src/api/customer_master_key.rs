@@ -402,6 +402,36 @@ pub struct KeyVersion {
     pub creation_date: Time,
 }
 
+impl CustomerMasterKey {
+    /// The store that holds its key: the declared one, else the one resolved before, else the default.
+    #[must_use]
+    pub fn key_store_ref(&self) -> KeyStoreRef {
+        let resolved = || self.status.as_ref().and_then(|status| status.key_store_ref.clone());
+        self.spec.key_store_ref.clone().or_else(resolved).unwrap_or_default()
+    }
+}
+
+impl CustomerMasterKeySpec {
+    /// The declared alias, with its prefix.
+    #[must_use]
+    pub fn full_alias(&self) -> Option<String> {
+        self.alias.as_deref().map(full_alias)
+    }
+
+    /// What deleting the object does to the key.
+    #[must_use]
+    pub fn effective_deletion_policy(&self) -> DeletionPolicy {
+        let adopted = || if self.key_id.is_some() { DeletionPolicy::Retain } else { DeletionPolicy::default() };
+        self.deletion_policy.unwrap_or_else(adopted)
+    }
+}
+
+/// An alias with its prefix, `alias/`, given with it or without.
+#[must_use]
+pub fn full_alias(alias: &str) -> String {
+    format!("alias/{}", alias.strip_prefix("alias/").unwrap_or(alias))
+}
+
 #[cfg(test)]
 mod tests {
     use kube::core::cel::ValidationErrors;

@@ -15,14 +15,19 @@ use kube::{
     core::{ApiResource, DynamicObject, PartialObjectMeta},
     runtime::{
         events::{Event, EventType, Recorder, Reporter},
-        reflector::{ObjectRef, Store},
+        reflector::{ObjectRef, Store, store::Writer},
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{ApiError, Cluster, EventNote, Guarded, History, KeyObjectView, NamespaceView, Objects, Secrets};
-use crate::api::{CustomerMasterKey, metadata};
+use super::{
+    ApiError, Cluster, EventNote, Guarded, History, KeyObjectView, KeyStoreView, NamespaceView, Objects, Secrets,
+};
+use crate::api::{
+    ClusterKeyStore, ClusterKeyStoreSpec, CustomerMasterKey, DataKey, KeyStoreRef, cluster_key_store::DEFAULT_STORE,
+    metadata,
+};
 
 /// How long one call may take, retries of the client included. Its own retries go on for very much longer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,6 +48,24 @@ pub struct Views {
     pub scopes: Vec<Option<String>>,
     /// Every `CustomerMasterKey` watched, also those that could not be read; one store a scope.
     pub keys: Vec<Store<Guarded<CustomerMasterKey>>>,
+    /// Every `DataKey` watched; one store a scope.
+    pub data_keys: Vec<Store<Guarded<DataKey>>>,
+    /// The key stores.
+    pub key_stores: Store<Guarded<ClusterKeyStore>>,
+}
+
+impl Views {
+    /// Views that nothing feeds: for who reads past them.
+    #[must_use]
+    pub fn blind() -> Self {
+        Self {
+            namespaces: Writer::default().as_reader(),
+            scopes: vec![None],
+            keys: Vec::new(),
+            data_keys: Vec::new(),
+            key_stores: Writer::default().as_reader(),
+        }
+    }
 }
 
 /// A real API server.
@@ -186,7 +209,28 @@ impl Cluster for KubeCluster {
 
     fn watched_key(&self, namespace: &str, name: &str) -> Option<KeyObjectView> {
         let seen = self.views.keys.iter().find_map(|keys| keys.get(&ObjectRef::new(name).within(namespace)))?;
-        Some(KeyObjectView::from(seen.meta()))
+        Some(KeyObjectView::from(&*seen))
+    }
+
+    fn key_store(&self, store: &KeyStoreRef) -> Option<KeyStoreView> {
+        match self.views.key_stores.get(&ObjectRef::new(&store.name)) {
+            Some(seen) => seen.0.as_ref().ok().map(|object| KeyStoreView::from(&object.spec)),
+            None => (store.name == DEFAULT_STORE).then(|| KeyStoreView::from(&ClusterKeyStoreSpec::default())),
+        }
+    }
+
+    fn data_keys_under(&self, namespace: &str, name: &str) -> Vec<(String, String)> {
+        let refers = |object: &Guarded<DataKey>| {
+            let own = object.namespace().unwrap_or_default();
+            object.0.as_ref().is_ok_and(|data_key| data_key.spec.master(&own) == (namespace, name))
+        };
+        let identity = |object: &Guarded<DataKey>| (object.namespace().unwrap_or_default(), object.name_any());
+        let found = self.views.data_keys.iter().flat_map(|store| store.state_filter(refers));
+        found.map(|object| identity(&object)).collect()
+    }
+
+    async fn create_key_object(&self, object: &CustomerMasterKey) -> Result<(), ApiError> {
+        call(self.api::<CustomerMasterKey>(&namespace_of(object)).create(&post(), object)).await.map(drop)
     }
 
     async fn history(&self, namespace: &str, name: &str, uid: &str, since: &str) -> Result<History, ApiError> {

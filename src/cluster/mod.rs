@@ -20,10 +20,10 @@ pub use self::{
     error::ApiError,
     guarded::{Guarded, Unreadable},
     kube::{KubeCluster, Views},
-    views::{KeyObjectView, NamespaceView},
+    views::{KeyObjectView, KeyStoreView, NamespaceView},
     wiped::WipedSecret,
 };
-use crate::api::{CustomerMasterKey, DataKey};
+use crate::api::{CustomerMasterKey, DataKey, KeyStoreRef};
 
 /// Secrets, one at a time.
 pub trait Secrets: Send + Sync + 'static {
@@ -112,6 +112,16 @@ pub trait Cluster: Secrets + Objects<CustomerMasterKey> + Objects<DataKey> {
 
     /// A `CustomerMasterKey`, from the watch.
     fn watched_key(&self, namespace: &str, name: &str) -> Option<KeyObjectView>;
+
+    /// A key store, from the watch. `default` is there also without an object.
+    fn key_store(&self, store: &KeyStoreRef) -> Option<KeyStoreView>;
+
+    /// The DataKeys that refer to the `CustomerMasterKey` of that namespace and name, from the watch: their
+    /// namespaces and names.
+    fn data_keys_under(&self, namespace: &str, name: &str) -> Vec<(String, String)>;
+
+    /// Makes a `CustomerMasterKey`. `AlreadyExists` if there is one.
+    fn create_key_object(&self, object: &CustomerMasterKey) -> impl Future<Output = Result<(), ApiError>> + Send;
 
     /// What became of the `CustomerMasterKey` of that name and UID since a resource version.
     fn history(

@@ -217,7 +217,13 @@ mod tests {
         let scheduled = record().apply_all(&[KeyStep::ScheduleDeletion { days: 366 }], at(0)).unwrap();
         let wanted = DesiredKey { schedule_deletion: true, description: "new".into(), ..desired() };
         let course = from(&wanted, &scheduled);
-        assert_eq!(course, Course { steps: vec![], blocked: Some(Blocked { state: KeyState::PendingDeletion, fields: vec!["description"] }) });
+        assert_eq!(
+            course,
+            Course {
+                steps: vec![],
+                blocked: Some(Blocked { state: KeyState::PendingDeletion, fields: vec!["description"] })
+            }
+        );
         let cancelled = DesiredKey { schedule_deletion: false, ..wanted };
         assert_eq!(
             from(&cancelled, &scheduled).steps,

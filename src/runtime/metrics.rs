@@ -39,6 +39,8 @@ pub struct Metrics {
     pub purge_waiting: Gauge,
     /// Keys erased by this process.
     pub keys_erased: Counter,
+    /// Keys that this process let go without scheduling their deletion.
+    pub keys_retained: Counter,
 }
 
 impl Default for Metrics {
@@ -51,6 +53,7 @@ impl Default for Metrics {
             records_without_object: Gauge::default(),
             purge_waiting: Gauge::default(),
             keys_erased: Counter::default(),
+            keys_retained: Counter::default(),
             registry: Registry::default(),
         };
         registry.register("passes", "Reconcile passes by kind and result", metrics.passes.clone());
@@ -65,6 +68,11 @@ impl Default for Metrics {
             "purge_waiting",
             "Keys due to be erased that wait for the clocks to agree or for the hourly limit",
             metrics.purge_waiting.clone(),
+        );
+        registry.register(
+            "keys_retained",
+            "Keys that stayed as they were when their object was deleted",
+            metrics.keys_retained.clone(),
         );
         registry.register("keys_erased", "Keys erased after their delete date", metrics.keys_erased.clone());
         Self { registry, ..metrics }

@@ -23,8 +23,8 @@ use crate::{
     controller::{Attempts, Context, Expectations, customer_master_key, data_key, orphans::Orphans, purge},
     crypto::{Random, RootKeyRing},
     store::{
-        KeySlot, KeyStore,
-        embedded::{EmbeddedConfig, EmbeddedStore, root_key, root_key::RootKeyError},
+        KeyStore,
+        embedded::{EmbeddedStore, root_key, root_key::RootKeyError},
     },
 };
 
@@ -112,22 +112,19 @@ pub async fn operate(
     let Surroundings { client, clock, random, metrics, readiness } = surroundings;
     let keys = Kind::prepare(customer_master_key::KIND, &client, &settings, &stop);
     let data_keys = Kind::prepare(data_key::KIND, &client, &settings, &stop);
-    let namespaces = Writer::default();
+    let (namespaces, key_stores) = (Writer::default(), Writer::default());
     let views = Views {
         namespaces: namespaces.as_reader(),
         scopes: settings.scopes(),
         keys: keys.watched.iter().map(|watched| watched.store.clone()).collect(),
+        data_keys: data_keys.watched.iter().map(|watched| watched.store.clone()).collect(),
+        key_stores: key_stores.as_reader(),
     };
     let cluster = KubeCluster::new(client.clone(), views.clone());
     let ring = Arc::new(root_keys(&settings, &cluster, &*random).await?);
     tracing::info!(root_key_id = %ring.primary_id(), namespace = settings.namespace, "the root key is there");
-    let store = Arc::new(EmbeddedStore::new(
-        EmbeddedConfig::default_store(&settings.namespace),
-        cluster.clone(),
-        ring.clone(),
-        clock.clone(),
-        random.clone(),
-    ));
+    let store =
+        Arc::new(EmbeddedStore::new(&settings.namespace, cluster.clone(), ring.clone(), clock.clone(), random.clone()));
     let context = Arc::new(Context {
         cluster: cluster.clone(),
         store: store.clone(),
@@ -145,8 +142,14 @@ pub async fn operate(
     let mut services = JoinSet::new();
     let (records_ready, records_listed) = watch::channel(false);
     let namespace = settings.namespace.clone();
-    services.spawn(watches::records(client.clone(), namespace.clone(), store, triggers.clone(), records_ready));
+    let (aliases_ready, aliases_listed) = watch::channel(false);
+    let stored = (client.clone(), namespace.clone(), store);
+    let (client, namespace, store) = stored.clone();
+    services.spawn(watches::records(client, namespace, store, triggers.clone(), records_ready));
+    let (client, namespace, store) = stored;
+    services.spawn(watches::aliases(client.clone(), namespace.clone(), store, triggers.clone(), aliases_ready));
     services.spawn(watches::namespaces(client.clone(), namespaces, triggers.clone()));
+    services.spawn(watches::key_stores(client.clone(), key_stores, triggers.clone()));
     for scope in settings.scopes() {
         services.spawn(watches::deliveries(client.clone(), scope, triggers.clone()));
     }
@@ -156,18 +159,20 @@ pub async fn operate(
     // What ends when it is told to.
     let mut drives = JoinSet::new();
     keys.drives.into_iter().for_each(|drive| drive_keys(&mut drives, drive, &context, &triggers));
-    data_keys.drives.into_iter().for_each(|drive| drive_data_keys(&mut drives, drive, &context));
+    data_keys.drives.into_iter().for_each(|drive| drive_data_keys(&mut drives, drive, &context, &triggers));
 
     services.spawn({
         let readiness = readiness.clone();
         async move {
-            // A pass looks at records and namespaces, one over a data key at keys as well.
+            // A pass looks at all of them: one over a key that is deleted, at the data keys under it.
             on(records_listed).await;
+            on(aliases_listed).await;
             watches::filled(views.namespaces).await;
-            keys.may_start.send_replace(true);
-            for listed in keys.listed {
+            watches::filled(views.key_stores).await;
+            for listed in keys.listed.into_iter().chain(data_keys.listed) {
                 on(listed).await;
             }
+            keys.may_start.send_replace(true);
             data_keys.may_start.send_replace(true);
             readiness.set(true);
             tracing::info!(watching = ?settings.watch_namespaces, "the operator is ready");
@@ -225,19 +230,17 @@ fn drive_keys<C: Cluster, S: KeyStore>(
     triggers: &Triggers,
 ) {
     let (after, gone) = (triggers.clone(), triggers.clone());
-    let pass = move |context: Arc<Context<C, S>>, object| {
+    let pass = move |context: Arc<Context<C, S>>, object: CustomerMasterKey| {
         let triggers = after.clone();
         async move {
-            let slot = customer_master_key::slot(&object);
+            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
             let outcome = customer_master_key::reconcile(&context, object).await;
-            triggers.data_keys_of(&slot);
+            triggers.data_keys_of(&namespace, &name);
             outcome
         }
     };
     drives.spawn(drive.run(context.clone(), pass, move |object| match object {
-        Some(object) => {
-            gone.data_keys_of(&KeySlot { namespace: object.namespace().unwrap_or_default(), name: object.name_any() })
-        }
+        Some(object) => gone.data_keys_of(&object.namespace().unwrap_or_default(), &object.name_any()),
         None => gone.all_data_keys(),
     }));
 }
@@ -246,10 +249,19 @@ fn drive_data_keys<C: Cluster, S: KeyStore>(
     drives: &mut JoinSet<()>,
     drive: Drive<DataKey>,
     context: &Arc<Context<C, S>>,
+    triggers: &Triggers,
 ) {
     let pass = |context: Arc<Context<C, S>>, object| async move { data_key::reconcile(&context, object).await };
-    // Nothing hangs on a data key but its Secret, which the garbage collector knows of.
-    drives.spawn(drive.run(context.clone(), pass, |_| {}));
+    // Its Secret is the garbage collector's business; the key that it was under may be waiting for it to go.
+    let triggers = triggers.clone();
+    drives.spawn(drive.run(context.clone(), pass, move |object| match object.map(|object| &object.0) {
+        Some(Ok(data_key)) => {
+            let own = data_key.namespace().unwrap_or_default();
+            let (namespace, name) = data_key.spec.master(&own);
+            triggers.key_alone(namespace, name);
+        }
+        _ => triggers.deleting_keys(),
+    }));
 }
 
 /// Waits until `stop`, and then until the passes under way have come to their end. An end before that is a
@@ -296,7 +308,7 @@ async fn sweep<C: Cluster, S: KeyStore>(context: Arc<Context<C, S>>, settings: S
     loop {
         count_keys(&context);
         match purge::sweep(&context, &settings.namespace, settings.clock_skew_tolerance).await {
-            Ok(changed) => changed.iter().for_each(|slot| triggers.key(slot)),
+            Ok(changed) => changed.iter().for_each(|(namespace, name)| triggers.key(namespace, name)),
             Err(error) => tracing::warn!(%error, "keys are due, and can't be erased now"),
         }
         orphans.sweep(&context).await;
@@ -311,9 +323,9 @@ async fn sweep<C: Cluster, S: KeyStore>(context: Arc<Context<C, S>>, settings: S
 
 fn count_keys<C, S: KeyStore>(context: &Context<C, S>) {
     use crate::kms::KeyState;
-    let keys = context.store.keys();
+    let (keys, now) = (context.store.keys(), context.clock.now());
     let state_of = |key: &crate::store::StoredKey| {
-        if key.record.is_tombstone() { "Deleted" } else { key.record.state().as_str() }
+        if key.record.is_tombstone() { "Deleted" } else { key.record.state(now).as_str() }
     };
     for state in KeyState::ALL.map(KeyState::as_str).into_iter().chain(["Deleted"]) {
         let count = keys.iter().filter(|key| state_of(key) == state).count();

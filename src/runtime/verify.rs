@@ -3,7 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
-use kube::{Client, ResourceExt, runtime::reflector::store::Writer};
+use kube::{Client, ResourceExt};
 use thiserror::Error;
 
 use super::arguments::VerifyArguments;
@@ -13,7 +13,7 @@ use crate::{
     cluster::{ApiError, Cluster, KubeCluster, Secrets, Views},
     crypto::SystemRandom,
     store::embedded::{
-        EmbeddedConfig, EmbeddedStore,
+        EmbeddedStore,
         root_key::{self, RootKeyError},
     },
 };
@@ -61,8 +61,7 @@ impl fmt::Display for Report {
 /// [`VerifyError`] when there is nothing to verify with, or nothing can be read.
 pub async fn verify(client: Client, arguments: &VerifyArguments) -> Result<Report, VerifyError> {
     let namespace = &arguments.namespace.namespace;
-    let views = Views { namespaces: Writer::default().as_reader(), scopes: vec![None], keys: vec![] };
-    let cluster = KubeCluster::new(client, views);
+    let cluster = KubeCluster::new(client, Views::blind());
     let ring = match root_key::from_files(&arguments.root_key.root_key_files)? {
         Some(ring) => ring,
         // Never generates: as with --no-new-keys, a missing root key is an error.
@@ -71,13 +70,8 @@ pub async fn verify(client: Client, arguments: &VerifyArguments) -> Result<Repor
             root_key::from_secret(&cluster, namespace, true, &SystemRandom, count).await?
         }
     };
-    let store = EmbeddedStore::new(
-        EmbeddedConfig::default_store(namespace),
-        cluster.clone(),
-        Arc::new(ring),
-        Arc::new(SystemClock),
-        Arc::new(SystemRandom),
-    );
+    let store =
+        EmbeddedStore::new(namespace, cluster.clone(), Arc::new(ring), Arc::new(SystemClock), Arc::new(SystemRandom));
     let mut report = Report::default();
     for secret in cluster.list_secrets(namespace, metadata::KEY_RECORD_TYPE).await? {
         match store.verify(&secret) {

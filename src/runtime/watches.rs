@@ -17,9 +17,9 @@ use tokio::sync::watch;
 
 use super::triggers::{Scope, Triggers};
 use crate::{
-    api::metadata,
-    cluster::Secrets,
-    store::{KeySlot, embedded::EmbeddedStore},
+    api::{ClusterKeyStore, KeyStoreRef, metadata},
+    cluster::{Guarded, Secrets},
+    store::{AliasClaim, embedded::EmbeddedStore},
 };
 
 /// Objects a page of the list that begins a watch. A page is in memory three times while it is read (as text, as
@@ -64,30 +64,92 @@ pub async fn records<S: Secrets>(
     triggers: Triggers,
     ready: watch::Sender<bool>,
 ) {
-    let config = config().fields(&format!("type={}", metadata::KEY_RECORD_TYPE));
+    let tell = |owner: Option<(String, String)>| {
+        owner.into_iter().for_each(|(namespace, name)| triggers.key(&namespace, &name));
+    };
+    let seen = |event: SecretEvent| match event {
+        SecretEvent::There(secret) => tell(store.note(&secret)),
+        SecretEvent::Gone(secret) => {
+            let owner = store.note(&secret);
+            store.note_deleted(&secret.name_any());
+            tell(owner);
+        }
+        SecretEvent::Exactly(names) => store.note_all(&names).into_iter().for_each(|owner| tell(Some(owner))),
+    };
+    secrets("key records", client, namespace, metadata::KEY_RECORD_TYPE, seen, ready).await;
+}
+
+/// Watches the claims of aliases, and tells who may have one that is free now.
+pub async fn aliases<S: Secrets>(
+    client: Client,
+    namespace: String,
+    store: Arc<EmbeddedStore<S>>,
+    triggers: Triggers,
+    ready: watch::Sender<bool>,
+) {
+    let tell = |claim: AliasClaim| triggers.alias(&claim.slot.namespace, &claim.slot.alias);
+    let seen = |event: SecretEvent| match event {
+        SecretEvent::There(secret) => store.note_alias(&secret),
+        SecretEvent::Gone(secret) => {
+            store.note_alias(&secret);
+            store.note_alias_deleted(&secret.name_any()).into_iter().for_each(tell);
+        }
+        SecretEvent::Exactly(names) => store.note_all_aliases(&names).into_iter().for_each(tell),
+    };
+    secrets("aliases", client, namespace, metadata::ALIAS_TYPE, seen, ready).await;
+}
+
+/// What a watch of Secrets tells.
+enum SecretEvent {
+    /// One is there, or changed.
+    There(Secret),
+    /// One is gone.
+    Gone(Secret),
+    /// There are exactly those of these names.
+    Exactly(HashSet<String>),
+}
+
+/// Watches the operator's own Secrets of a type.
+async fn secrets(
+    what: &'static str,
+    client: Client,
+    namespace: String,
+    type_: &str,
+    seen: impl Fn(SecretEvent),
+    ready: watch::Sender<bool>,
+) {
+    let config = config().fields(&format!("type={type_}"));
     let events = watcher(Api::<Secret>::namespaced(client, &namespace), config).modify(|secret| {
         secret.managed_fields_mut().clear();
     });
-    let mut events = std::pin::pin!(persistent("key records", events));
+    let mut events = std::pin::pin!(persistent(what, events));
     let mut listed = HashSet::new();
-    let tell = |slot: Option<KeySlot>| slot.into_iter().for_each(|slot| triggers.key(&slot));
     while let Some(event) = events.next().await {
         match event {
             Event::Init => listed.clear(),
             Event::InitApply(secret) => {
                 listed.insert(secret.name_any());
-                tell(store.note(&secret));
+                seen(SecretEvent::There(secret));
             }
             Event::InitDone => {
-                store.note_all(&std::mem::take(&mut listed)).into_iter().for_each(|slot| tell(Some(slot)));
+                seen(SecretEvent::Exactly(std::mem::take(&mut listed)));
                 ready.send_replace(true);
             }
-            Event::Apply(secret) => tell(store.note(&secret)),
-            Event::Delete(secret) => {
-                let slot = store.note(&secret);
-                store.note_deleted(&secret.name_any());
-                tell(slot);
-            }
+            Event::Apply(secret) => seen(SecretEvent::There(secret)),
+            Event::Delete(secret) => seen(SecretEvent::Gone(secret)),
+        }
+    }
+}
+
+/// Watches the key stores. One that came, changed or went is a reason to look at the keys in it.
+pub async fn key_stores(client: Client, mut writer: Writer<Guarded<ClusterKeyStore>>, triggers: Triggers) {
+    let events = watcher(Api::<Guarded<ClusterKeyStore>>::all(client), config());
+    let mut events = std::pin::pin!(persistent("key stores", events));
+    while let Some(event) = events.next().await {
+        writer.apply_watcher_event(&event);
+        if let Event::Apply(store) | Event::Delete(store) = &event {
+            let store = KeyStoreRef { name: store.name_any(), ..KeyStoreRef::default() };
+            triggers.key_store(&store);
         }
     }
 }

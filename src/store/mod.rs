@@ -273,7 +273,11 @@ pub trait KeyStore: Send + Sync + 'static {
     fn aliases_of(&self, key_id: Uuid) -> Vec<AliasClaim>;
 
     /// Claims an alias for a key, if nobody has it: `Conflict` otherwise.
-    fn claim_alias(&self, slot: &AliasSlot, key_id: Uuid) -> impl Future<Output = Result<AliasClaim, StoreError>> + Send;
+    fn claim_alias(
+        &self,
+        slot: &AliasSlot,
+        key_id: Uuid,
+    ) -> impl Future<Output = Result<AliasClaim, StoreError>> + Send;
 
     /// Gives an alias up.
     fn release_alias(&self, claim: &AliasClaim) -> impl Future<Output = Result<(), StoreError>> + Send;

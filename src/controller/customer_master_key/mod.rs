@@ -1,8 +1,10 @@
 //! Drives a key to what its `CustomerMasterKey` declares.
 
+mod alias;
 mod apply;
 mod describe;
 mod gather;
+mod material;
 pub mod plan;
 mod removal;
 #[cfg(test)]

@@ -78,7 +78,9 @@ pub fn take_over(o: &Observed, ciphertext: &Ciphertext, now: Timestamp) -> Plan 
 }
 
 fn master(o: &Observed) -> String {
-    format!("CustomerMasterKey {}/{}", o.object.namespace().unwrap_or_default(), o.object.spec.key_ref.name)
+    let own = o.object.namespace().unwrap_or_default();
+    let (namespace, name) = o.object.spec.master(&own);
+    format!("CustomerMasterKey {namespace}/{name}")
 }
 
 /// The key does not exist: it is waited for.
@@ -105,8 +107,9 @@ pub fn key_error(o: &Observed, error: &StoreError) -> Standing {
 }
 
 /// The key's state forbids it (rule 13).
-pub fn key_state(o: &Observed, record: &KeyRecord) -> Standing {
-    let (reason, remedy) = match record.state() {
+pub fn key_state(o: &Observed, record: &KeyRecord, now: Timestamp) -> Standing {
+    let state = record.state(now);
+    let (reason, remedy) = match state {
         KeyState::Enabled | KeyState::Disabled => (reason::KEY_DISABLED, "enable it"),
         KeyState::PendingDeletion => (reason::KEY_PENDING_DELETION, "cancel its deletion"),
         KeyState::PendingImport => (reason::KEY_PENDING_IMPORT, "import its material"),
@@ -117,7 +120,7 @@ pub fn key_state(o: &Observed, record: &KeyRecord) -> Standing {
     };
     Standing::waiting(
         reason,
-        format!("{} is {}: no data key is generated or restored; {remedy}.{delivered}", master(o), record.state()),
+        format!("{} is {state}: no data key is generated or restored; {remedy}.{delivered}", master(o)),
     )
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::DataKey,
-    cluster::Cluster,
+    cluster::{Cluster, KeyObjectView},
     controller::{Context, PassError},
     crypto::Plaintext,
     kms::EncryptionContext,
@@ -20,11 +20,11 @@ use crate::{
 pub async fn gather<C: Cluster, S: KeyStore>(context: &Context<C, S>, object: DataKey) -> Result<Observed, PassError> {
     let namespace_name = object.namespace().unwrap_or_default();
     let namespace = context.cluster.namespace(&namespace_name).await?;
-    let master = context.cluster.watched_key(&namespace_name, &object.spec.key_ref.name);
-    let slot = KeySlot { namespace: namespace_name.clone(), name: object.spec.key_ref.name.clone() };
-    let key = match context.store.find(&slot, Freshness::Watched).await {
+    let (master_namespace, master_name) = object.spec.master(&namespace_name);
+    let master = context.cluster.watched_key(master_namespace, master_name);
+    let key = match find(context, master.as_ref(), master_namespace, master_name).await {
         Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict)) => return Err(error.into()),
-        found => found.map(|view| view.current),
+        found => found,
     };
     let secret_name = object.spec.secret_name(&object.name_any()).to_owned();
     let secret = context.cluster.get_secret(&namespace_name, &secret_name).await?.map(SecretObject::from);
@@ -35,6 +35,24 @@ pub async fn gather<C: Cluster, S: KeyStore>(context: &Context<C, S>, object: Da
         _ => None,
     };
     Ok(Observed { object, namespace, master, key, secret, context: encryption_context, ciphertext, opened })
+}
+
+/// The key of the `CustomerMasterKey` of that namespace and name.
+async fn find<C: Cluster, S: KeyStore>(
+    context: &Context<C, S>,
+    master: Option<&KeyObjectView>,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<StoredKey>, StoreError> {
+    let Some(master) = master else { return Ok(None) };
+    let store = master.key_store_ref.to_string();
+    match master.adopts.as_deref().map(|id| id.parse().unwrap_or_default()) {
+        Some(id) => context.store.find_by_id(&store, id, Freshness::Watched).await,
+        None => {
+            let slot = KeySlot { store, namespace: namespace.to_owned(), name: name.to_owned() };
+            context.store.find(&slot, Freshness::Watched).await.map(|view| view.current)
+        }
+    }
 }
 
 async fn open<C: Cluster, S: KeyStore>(

@@ -98,11 +98,11 @@ fn next(o: &Observed, now: Timestamp) -> Said {
     let key = usable_key(o)?;
     let Some(ciphertext) = &o.ciphertext else {
         Operation::GenerateDataKey
-            .check(key.record.state(), Dialect::Alibaba)
-            .map_err(|_| describe::key_state(o, &key.record))?;
+            .check(key.record.state(now), Dialect::Alibaba)
+            .map_err(|_| describe::key_state(o, &key.record, now))?;
         return Ok(Plan::just(Step::Generate(key.clone())));
     };
-    let plaintext = opened(o, key, ciphertext)?;
+    let plaintext = opened(o, key, ciphertext, now)?;
 
     // The ciphertext is stored, twice, before any Secret exists (rule 12).
     if o.object.status.as_ref().and_then(|s| s.ciphertext_blob.as_ref()) != Some(&ciphertext.text) {
@@ -135,10 +135,15 @@ fn usable_key(o: &Observed) -> Result<&StoredKey, Standing> {
 }
 
 /// The plaintext, if the ciphertext is this DataKey's.
-fn opened<'a>(o: &'a Observed, key: &StoredKey, ciphertext: &Ciphertext) -> Result<&'a Plaintext, Standing> {
+fn opened<'a>(
+    o: &'a Observed,
+    key: &StoredKey,
+    ciphertext: &Ciphertext,
+    now: Timestamp,
+) -> Result<&'a Plaintext, Standing> {
     let plaintext = match &o.opened {
         Some(Ok(plaintext)) => plaintext,
-        Some(Err(StoreError::Refused(_))) => return Err(describe::key_state(o, &key.record)),
+        Some(Err(StoreError::Refused(_))) => return Err(describe::key_state(o, &key.record, now)),
         Some(Err(StoreError::InvalidCiphertext | StoreError::IncorrectKey { .. })) | None => {
             return Err(describe::foreign(o, ciphertext));
         }

@@ -16,7 +16,7 @@ use crate::{
 /// A record that was seen, readable or not.
 #[derive(Clone, Debug)]
 enum Seen {
-    Key(StoredKey),
+    Key { key: StoredKey, is_under_first_root_key: bool },
     Fault { fault: Fault, revision: Revision },
 }
 
@@ -31,14 +31,14 @@ enum Fault {
 impl Seen {
     fn version(&self) -> &str {
         match self {
-            Self::Key(key) => &key.revision.version,
+            Self::Key { key, .. } => &key.revision.version,
             Self::Fault { revision, .. } => &revision.version,
         }
     }
 
     fn answer(&self, name: &str) -> Result<StoredKey, StoreError> {
         match self {
-            Self::Key(key) => Ok(key.clone()),
+            Self::Key { key, .. } => Ok(key.clone()),
             Self::Fault { fault: Fault::Tampered, .. } => Err(StoreError::Tampered { secret: name.into() }),
             Self::Fault { fault: Fault::Unreadable(problem), .. } => {
                 Err(StoreError::Unreadable { secret: name.into(), problem: problem.clone() })
@@ -75,7 +75,7 @@ impl RecordView {
         }
         let fault = |fault| Seen::Fault { fault, revision };
         let now = match record_secret::decode(secret, ring) {
-            Ok(key) => Seen::Key(key),
+            Ok(record_secret::Decoded { key, is_under_first_root_key }) => Seen::Key { key, is_under_first_root_key },
             Err(StoreError::Unreadable { problem, .. }) => fault(Fault::Unreadable(problem)),
             Err(StoreError::RootKeyMissing { root_key_id }) => fault(Fault::RootKeyMissing(root_key_id)),
             Err(_) => fault(Fault::Tampered),
@@ -100,7 +100,7 @@ impl RecordView {
         let mut gone = Vec::new();
         self.lock().retain(|name, seen| {
             let stays = names.contains(name);
-            if let (false, Seen::Key(key)) = (stays, &*seen) {
+            if let (false, Seen::Key { key, .. }) = (stays, &*seen) {
                 gone.push(key.clone());
             }
             stays
@@ -111,12 +111,32 @@ impl RecordView {
     /// All readable records.
     pub fn keys(&self) -> Vec<StoredKey> {
         let seen = self.lock();
-        seen.values().filter_map(|s| if let Seen::Key(key) = s { Some(key.clone()) } else { None }).collect()
+        seen.values().filter_map(|s| if let Seen::Key { key, .. } = s { Some(key.clone()) } else { None }).collect()
+    }
+
+    /// The readable record of the key with an id.
+    pub fn by_id(&self, key_id: Uuid) -> Option<StoredKey> {
+        let seen = self.lock();
+        let of = |seen: &Seen| match seen {
+            Seen::Key { key, .. } if key.record.key_id == key_id => Some(key.clone()),
+            _ => None,
+        };
+        seen.values().find_map(of)
+    }
+
+    /// The readable records that another root key than the first one protects.
+    pub fn under_other_root_keys(&self) -> Vec<StoredKey> {
+        let seen = self.lock();
+        let old = |seen: &Seen| match seen {
+            Seen::Key { key, is_under_first_root_key: false } => Some(key.clone()),
+            _ => None,
+        };
+        seen.values().filter_map(old).collect()
     }
 }
 
 /// Whether one resource version is older than another. They grow (KEP-5504 makes that official for 1.35); one
 /// that is no number is taken as it comes.
-fn is_older(a: &str, b: &str) -> bool {
+pub fn is_older(a: &str, b: &str) -> bool {
     matches!((a.parse::<u128>(), b.parse::<u128>()), (Ok(a), Ok(b)) if a < b)
 }
