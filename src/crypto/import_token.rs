@@ -156,8 +156,8 @@ impl RootKeyRing {
     /// The nonce of 24 bytes is drawn from `random` in one call. The RSA key pair is not made from it: aws-lc
     /// takes no generator, and uses its own, which the operating system seeds.
     ///
-    /// Finding the primes takes a tenth of a second (RSA_2048) to seconds (RSA_4096): not for an async thread, and
-    /// not without a limit on how often a caller may ask.
+    /// Finding the primes takes a tenth of a second (RSA_2048) to four (RSA_4096), by chance: not for an async thread,
+    /// and not without a limit on how often a caller may ask.
     ///
     /// # Errors
     /// [`IssueImportTokenError::KeyGeneration`], or [`CryptoError::Random`] in [`IssueImportTokenError::Seal`].
