@@ -79,7 +79,7 @@ impl WrappingKey {
             WrappingAlgorithm::RsaesOaepSha1 => oaep_decrypt(&self.private_key, &OAEP_SHA_1, encrypted),
             WrappingAlgorithm::RsaAesKeyWrapSha256 => encrypted
                 .split_at_checked(self.private_key.key_size_bytes())
-                .and_then(|(key, wrapped)| kwp_unwrap(&*oaep_decrypt(&self.private_key, &OAEP_SHA_256, key)?, wrapped)),
+                .and_then(|(key, wrapped)| kwp_unwrap(&oaep_decrypt(&self.private_key, &OAEP_SHA_256, key)?, wrapped)),
         };
         decrypted.and_then(|material| KeyMaterial::from_bytes(&material).ok()).ok_or(ImportError)
     }
