@@ -1,10 +1,9 @@
 //! Decrypting imported key material.
 //!
-//! | algorithm                  | what the importer sends                                                        |
-//! |----------------------------|--------------------------------------------------------------------------------|
-//! | `RSAES_OAEP_SHA_256`       | RSA-OAEP (RFC 8017 section 7.1), SHA-256 also in MGF1, of the material           |
-//! | `RSAES_OAEP_SHA_1`         | the same with SHA-1                                                            |
-//! | `RSA_AES_KEY_WRAP_SHA_256` | RSA-OAEP with SHA-256 of an AES-256 key, then AES key wrap with padding (RFC 5649) of the material under that key, as PKCS#11's `CKM_RSA_AES_KEY_WRAP` |
+//! - `RSAES_OAEP_SHA_256`: RSA-OAEP (RFC 8017 section 7.1) of the material, with SHA-256 also in MGF1.
+//! - `RSAES_OAEP_SHA_1`: the same with SHA-1.
+//! - `RSA_AES_KEY_WRAP_SHA_256`: RSA-OAEP with SHA-256 of an AES-256 key, then AES key wrap with padding (RFC 5649) of
+//!   the material under that key, as in PKCS#11's `CKM_RSA_AES_KEY_WRAP`.
 //!
 //! The label is empty. All of it is done by aws-lc, whose RSA is blinded and checks the padding in constant time
 //! (the crate `rsa` does not, RUSTSEC-2023-0071).
