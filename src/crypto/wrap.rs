@@ -7,8 +7,8 @@
 //! # Limit
 //! With random nonces at most 2^32 wraps may be made under one root key (NIST SP 800-38D
 //! section 8.3; the chance of a repeated nonce is then below 2^-32). One is made for every
-//! version of every key and, when the primary root key changes, one under the new key for every
-//! version there is. An installation that rotated 10,000 keys every day would need more than
+//! version of every key, for the check key of imported material and, when the primary root key
+//! changes, one under the new key for each of them. An installation that rotated 10,000 keys every day would need more than
 //! a thousand years.
 
 use aes_gcm::aead::AeadInOut;
