@@ -21,21 +21,27 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
 /// What the derive macro leaves to do.
 fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     crd.metadata.labels.get_or_insert_default().insert(NAME_LABEL.to_owned(), super::metadata::MANAGER.to_owned());
+    let may_be_empty = MAY_BE_EMPTY.contains(&crd.spec.names.kind.as_str());
     for version in &mut crd.spec.versions {
         if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
             refuse_null(schema);
-            default_empty_spec(schema);
+            if may_be_empty {
+                default_empty_spec(schema);
+            }
         }
     }
     crd
 }
 
+/// The kinds for which `spec: {}` says something. A key store has to name its provider.
+const MAY_BE_EMPTY: [&str; 2] = ["CustomerMasterKey", "DataKey"];
+
 /// Lets `spec: {}` be applied over a spec that had fields. Server-side apply leaves `spec: null` then, which is
 /// no object and would be refused; a default takes its place. It is the only default, and empty: the API server
-/// still writes nothing into spec. A spec with required fields needs no help, as it never becomes empty.
+/// still writes nothing into spec.
 fn default_empty_spec(schema: &mut JSONSchemaProps) {
     let spec = schema.properties.as_mut().and_then(|properties| properties.get_mut("spec"));
-    if let Some(spec) = spec.filter(|spec| spec.required.as_ref().is_none_or(Vec::is_empty)) {
+    if let Some(spec) = spec {
         spec.default = Some(JSON(serde_json::json!({})));
     }
 }
