@@ -1,0 +1,4 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::testing::check;
