@@ -26,6 +26,16 @@ fn spec_is_validated() {
         (json!({"keyRef": {"name": "a.b-c"}}), ""),
         (json!({"keyRef": {"name": "Bad_Name"}}), "spec.keyRef.name must be the name of a CustomerMasterKey"),
         (json!({"keyRef": {"name": ""}}), "spec.keyRef.name must be the name of a CustomerMasterKey"),
+        (json!({"keyRef": {"name": "orders", "namespace": "shop-1"}}), ""),
+        (json!({"keyRef": {"name": "orders", "namespace": "a.b"}}), "spec.keyRef.namespace must be the name of a"),
+        (json!({"keyRef": {"name": "orders", "namespace": ""}}), "spec.keyRef.namespace must be the name of a"),
+        (json!({"rotationIntervalDays": 1}), ""),
+        (json!({"rotationIntervalDays": 2560}), ""),
+        (json!({"rotationIntervalDays": 0}), "spec.rotationIntervalDays must be 1 to 2560 days"),
+        (json!({"rotationIntervalDays": 2561}), "spec.rotationIntervalDays must be 1 to 2560 days"),
+        (json!({"rotationIntervalDays": 90, "secret": {"immutable": false}}), ""),
+        (json!({"rotationIntervalDays": 90, "secret": {"immutable": true}}), "an immutable Secret can't rotate"),
+        (json!({"rotationIntervalDays": 90, "ciphertextBlob": "Y2sB"}), "a given data key does not rotate"),
         (json!({"keySpec": "AES_128"}), ""),
         (json!({"keySpec": "AES_256", "numberOfBytes": 32}), "must not both be given"),
         (json!({"numberOfBytes": 0}), "spec.numberOfBytes must be 1 to 1024 bytes"),
@@ -120,6 +130,31 @@ fn what_the_ciphertext_depends_on_is_immutable() {
     ];
     for (old, new, expected) in table {
         let result = data_key(&new).validate_cel_update(&data_key(&old));
+        check(result, expected, &format!("{old} -> {new}"));
+    }
+}
+
+/// Absent is the service key, which is another key than a named one.
+#[test]
+fn rule_12_the_key_is_immutable() {
+    let under = |key_ref: Value| {
+        let spec = if key_ref.is_null() { json!({}) } else { json!({"keyRef": key_ref}) };
+        DataKey::new("orders-dek", serde_json::from_value(spec).unwrap())
+    };
+    let (none, orders) = (Value::Null, json!({"name": "orders"}));
+    let shared = json!({"name": "orders", "namespace": "shop"});
+    let refused = "spec.keyRef is immutable, and can't be added or removed";
+    check(under(none.clone()).validate_cel(), "", "the service key");
+    for (old, new, expected) in [
+        (&none, &none, ""),
+        (&orders, &orders, ""),
+        (&shared, &shared, ""),
+        (&none, &orders, refused),
+        (&orders, &none, refused),
+        (&orders, &shared, refused),
+        (&shared, &json!({"name": "orders", "namespace": "billing"}), refused),
+    ] {
+        let result = under(new.clone()).validate_cel_update(&under(old.clone()));
         check(result, expected, &format!("{old} -> {new}"));
     }
 }
