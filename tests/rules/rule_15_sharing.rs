@@ -45,7 +45,8 @@ fn selector() -> Value {
 }
 
 async fn allow(vault: &World, allowed: Value) {
-    vault.apply_key("orders", json!({"allowedNamespaces": allowed})).await;
+    let spec = if allowed.is_null() { json!({}) } else { json!({"allowedNamespaces": allowed}) };
+    vault.apply_key("orders", spec).await;
 }
 
 /// Labels the world's namespace, or takes the label off.
