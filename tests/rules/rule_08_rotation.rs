@@ -5,7 +5,10 @@ use cmk_operator::api::{
     conditions::{READY, reason},
     metadata,
 };
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, PatchParams},
+};
 use serde_json::{Value, json};
 
 use crate::helpers::{blob, complete_context, decrypted};
@@ -64,8 +67,9 @@ async fn rule_8_a_requested_rotation_is_made_once_and_every_version_decrypts() {
 
     // Answered, it is not answered again, neither by a restart nor where status is lost.
     operator.stop().await.unwrap();
+    let as_operator: Api<CustomerMasterKey> = Api::namespaced(world.operator_client().await, &world.namespace);
     let patch = Patch::Merge(json!({"status": null}));
-    world.keys().patch_status("orders", &PatchParams::default(), &patch).await.ok();
+    as_operator.patch_status("orders", &PatchParams::default(), &patch).await.unwrap();
     let operator = world.start().await;
     world.apply_key("orders", json!({"description": "again"})).await;
     assert_eq!(versions(&world.key_ready("orders").await), 4);
