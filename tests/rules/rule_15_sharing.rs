@@ -170,6 +170,6 @@ async fn rule_15_a_key_in_a_namespace_that_is_not_watched() {
     world.apply_data_key("dek", spec).await;
     let waiting = world.data_key_says("dek", READY, "False", reason::KEY_NOT_FOUND).await;
     let message = &condition(conditions_of(&waiting), READY).message;
-    assert!(message.contains("somewhere/orders") && message.contains("--watch-namespace"), "{message}");
+    assert!(message.contains("somewhere/orders") && message.contains("--watch-namespaces"), "{message}");
     operator.stop().await.unwrap();
 }

@@ -164,7 +164,7 @@ pub fn no_master(o: &Observed) -> Standing {
     let message = match o.master_is_watched {
         true => format!("{} does not exist. It is waited for.", master(o)),
         false => format!(
-            "{} can't be seen: its namespace is not one that this operator watches (--watch-namespace).",
+            "{} can't be seen: its namespace is not one that this operator watches (--watch-namespaces).",
             master(o)
         ),
     };

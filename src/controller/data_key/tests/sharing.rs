@@ -72,7 +72,7 @@ fn a_key_in_a_namespace_that_is_not_watched_is_not_called_missing() {
     let status = case.status();
     let ready = conditions::find(&status.conditions, READY).unwrap();
     assert_eq!(ready.reason, reason::KEY_NOT_FOUND);
-    assert!(ready.message.contains("--watch-namespace"), "{}", ready.message);
+    assert!(ready.message.contains("--watch-namespaces"), "{}", ready.message);
 }
 
 #[test]
