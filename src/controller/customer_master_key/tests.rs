@@ -45,7 +45,7 @@ fn stored(record: KeyRecord) -> StoredKey {
 }
 
 fn view(current: Option<KeyRecord>) -> SlotView {
-    SlotView { current: current.map(stored), abandoned: vec![] }
+    SlotView { current: current.map(stored), ..SlotView::default() }
 }
 
 /// An object that was just created: nothing is known of it.
@@ -302,7 +302,7 @@ fn rule_5_abandon_key_acts_only_on_the_key_it_names() {
     assert_eq!(steps(&named), [KeyStep::Abandon]);
 
     // Abandoned, the old id in the annotation counts no more, and the next generation is made.
-    let after = with(named, |o| o.key = Ok(SlotView { current: None, abandoned: vec![record().key_id] }));
+    let after = with(named, |o| o.key = Ok(SlotView { abandoned: vec![record().key_id], ..SlotView::default() }));
     let Step::CreateKey(new) = step(&after) else { panic!() };
     assert_eq!(new.generation, 1);
 }
