@@ -178,3 +178,70 @@ pub async fn let_go_if_unfinished<C: Cluster, S: KeyStore>(
     }
     Ok(Verdict::LetGo)
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        api::KeyStoreRef,
+        kms::key_record::{
+            Home,
+            tests::{at, record},
+        },
+    };
+
+    fn stored(id: u128, created: i64, store: &str) -> StoredKey {
+        let record =
+            KeyRecord { key_id: Uuid::from_u128(id), creation_date: at(created), store: store.into(), ..record() };
+        StoredKey { record: Arc::new(record), revision: Revision { uid: String::new(), version: "1".into() } }
+    }
+
+    #[test]
+    fn rule_1_orphaned_keys_are_counted_for_each_store_and_the_newest_named() {
+        let mut keys: Vec<_> = (0..150).map(|i| stored(i, i64::try_from(i).unwrap(), "a")).collect();
+        keys.push(stored(999, 5, "b"));
+        let found = by_store(&keys);
+        let (a, b) = (&found["a"], &found["b"]);
+        assert_eq!((a.count, a.newest.len(), b.count, b.newest.len()), (150, 100, 1, 1));
+        assert_eq!(a.newest[0].key_id, Uuid::from_u128(149).to_string());
+        assert_eq!(a.newest[99].key_id, Uuid::from_u128(50).to_string());
+        assert_eq!((a.newest[0].namespace.as_str(), a.newest[0].name.as_str()), ("shop", "orders"));
+        assert_eq!(by_store(&[]), Found::new());
+    }
+
+    #[test]
+    fn rule_11_an_object_of_the_owners_name_may_have_another_key() {
+        let id = record().key_id.to_string();
+        let own = record();
+        let adopted = KeyRecord { home: Some(Home { namespace: "old".into(), name: "before".into() }), ..record() };
+        let elsewhere = KeyStoreRef { name: "frankfurt".into(), ..KeyStoreRef::default() };
+        let object =
+            |adopts: Option<&str>| KeyObjectView { adopts: adopts.map(Into::into), ..KeyObjectView::default() };
+        let annotated = KeyObjectView { key_id: Some(id.clone()), ..KeyObjectView::default() };
+        let rows = [
+            ("by its name", object(None), &own, true),
+            (
+                "by its name, in another store",
+                KeyObjectView { key_store_ref: elsewhere.clone(), ..object(None) },
+                &own,
+                false,
+            ),
+            ("it names another one", object(Some("00000000-0000-4000-8000-000000000000")), &own, false),
+            ("it names it", object(Some(&id)), &adopted, true),
+            ("it names it in capitals", object(Some(&id.to_uppercase())), &adopted, true),
+            (
+                "it names it in another store",
+                KeyObjectView { key_store_ref: elsewhere, ..object(Some(&id)) },
+                &adopted,
+                false,
+            ),
+            ("applied again without naming it", object(None), &adopted, false),
+            ("the operator wrote that it has it", annotated, &adopted, true),
+        ];
+        for (name, object, record, expected) in rows {
+            assert_eq!(has_key(&object, record), expected, "{name}");
+        }
+    }
+}
