@@ -23,7 +23,7 @@ use crate::{
     },
     support::{
         eventually,
-        world::{SOON, World, apply, gone, key_id, key_state, private_bed},
+        world::{SOON, World, apply, gone, key_id, key_state, private_bed, succeed},
     },
 };
 
@@ -231,6 +231,23 @@ async fn rule_11_several_key_stores_at_once_and_one_that_goes_and_comes_back() {
     store_says(&world, "eu", IN_USE, "True", reason::HOLDS_KEYS).await;
     other.apply_key("frankfurt", in_store("eu", json!({}))).await;
     assert_eq!(key_id(&other.key_ready("frankfurt").await), gone);
+    operator.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_11_the_examples_of_key_stores_work() {
+    let mut world = World::on(private_bed().await, "stores-examples").await;
+    world.namespace = "shop".to_owned();
+    world.create_namespace("shop").await;
+    let operator = world.start().await;
+    for example in ["30-key-store", "31-key-in-that-store", "32-preview-key-store"] {
+        let file = format!("examples/{example}.yaml");
+        succeed(&mut world.bed.control_plane.kubectl(["apply", "-f", &file]));
+    }
+    let key = world.key_ready("invoices").await;
+    assert_eq!(arn(&key), format!("arn:aws:kms:eu-central-1:111122223333:key/{}", key_id(&key)));
+    store_says(&world, "frankfurt", IN_USE, "True", reason::HOLDS_KEYS).await;
+    store_says(&world, "preview", READY, "True", reason::AS_DECLARED).await;
     operator.stop().await.unwrap();
 }
 

@@ -9,7 +9,11 @@ use cmk_operator::{
     store::{Freshness, KeyStore},
 };
 use jiff::SignedDuration;
-use kube::{ResourceExt, api::DeleteParams};
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{
+    ResourceExt,
+    api::{DeleteParams, PostParams},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -240,5 +244,25 @@ async fn rule_11_an_adoption_that_was_interrupted_is_finished_or_taken_back() {
     assert!(released["deletion"].is_null(), "an object that adopts retains");
     world.apply_key("again", json!({"keyId": ids[1]})).await;
     assert_eq!(key_id(&world.key_ready("again").await), ids[1]);
+    operator.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_11_a_key_whose_record_is_restored_later_is_adopted_then() {
+    let (world, operator) = World::with_operator("r11-later").await;
+    world.apply_key("before", json!({"deletionPolicy": "Retain"})).await;
+    let id = key_id(&world.key_ready("before").await);
+    world.delete_key("before").await;
+    let backup = world.records().await.remove(0);
+    let name = backup.name_any();
+    world.operator_secrets().delete(&name, &DeleteParams::default()).await.unwrap();
+
+    world.apply_key("after", json!({"keyId": id})).await;
+    world.key_says("after", STALLED, "True", reason::KEY_RECORD_MISSING).await;
+    assert_eq!(world.records().await.len(), 0, "no key is made in its place");
+    let metadata = ObjectMeta { name: Some(name), ..ObjectMeta::default() };
+    let restored = Secret { metadata, ..backup };
+    world.operator_secrets().create(&PostParams::default(), &restored).await.unwrap();
+    assert_eq!(key_id(&world.key_ready("after").await), id);
     operator.stop().await.unwrap();
 }
