@@ -9,6 +9,8 @@ pub mod plan;
 mod removal;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_adoption;
 
 pub use apply::{KIND, reconcile};
 pub use gather::slot;

@@ -14,6 +14,7 @@ mod view;
 use std::{collections::HashSet, sync::Arc};
 
 use k8s_openapi::api::core::v1::Secret;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
@@ -73,6 +74,18 @@ impl<S: Secrets> EmbeddedStore<S> {
             Ok(key) => Some(owner_of(&key)),
             Err(_) => record_secret::said_owner(secret),
         }
+    }
+
+    /// Tells when the first key comes into a store, and when the last one leaves it.
+    #[must_use]
+    pub fn usage(&self) -> watch::Receiver<()> {
+        self.view.usage()
+    }
+
+    /// The record in a Secret of this name, as it was seen last, if it can be read.
+    #[must_use]
+    pub fn seen(&self, name: &str) -> Option<Arc<KeyRecord>> {
+        self.view.get(name)?.ok().map(|key| key.record)
     }
 
     /// Takes note that the watch shows a record deleted.
@@ -246,9 +259,8 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
         let mut found = SlotView::default();
         for generation in 0.. {
             match self.record(&record_name(slot, generation), freshness).await? {
-                Some(key) if key.record.abandoned || KeySlot::of_owner(&key.record) != *slot => {
-                    found.abandoned.push(key.record.key_id);
-                }
+                Some(key) if key.record.abandoned => found.abandoned.push(key.record.key_id),
+                Some(key) if KeySlot::of_owner(&key.record) != *slot => found.adopted.push(key.record.key_id),
                 current => {
                     found.current = current;
                     break;
@@ -364,6 +376,10 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
 
     fn keys(&self) -> Vec<StoredKey> {
         self.view.keys()
+    }
+
+    fn is_in_use(&self, store: &str) -> bool {
+        self.view.is_in_use(store)
     }
 
     async fn generate_data_key(

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{ResourceExt, api::ObjectMeta};
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::name::record_name;
@@ -107,6 +108,16 @@ fn missing_root_key(unverified: &[u8], ring: &RootKeyRing) -> Option<StoreError>
 pub fn said_owner(secret: &Secret) -> Option<(String, String)> {
     let (namespace, name) = secret.annotations().get(OWNER)?.split_once('/')?;
     Some((namespace.to_owned(), name.to_owned()))
+}
+
+/// The key store that a record says it is in, without any proof.
+pub fn said_store(secret: &Secret) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Probe {
+        store: String,
+    }
+    let bytes = &secret.data.as_ref()?.get(RECORD)?.0;
+    serde_json::from_slice::<Probe>(bytes).ok().map(|probe| probe.store)
 }
 
 /// Which state of a Secret this is.
