@@ -2,10 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
+use super::output::Format;
 use crate::api::{field_ownership::GITOPS_MANAGERS, policies::PolicyOptions};
 
 /// Work with customer master keys: look at them, change their state, import material, find out what is wrong, and see
@@ -61,6 +62,30 @@ pub enum Command {
     /// Keep a key whose deletion was scheduled: sets spec.scheduleDeletion to false
     #[command(after_help = "Examples:\n  kubectl cmk cancel-deletion orders")]
     CancelDeletion(ChangeArguments),
+    /// Make a new version of a key's material. Every older one still decrypts
+    #[command(after_help = "Sets the annotation cmk-operator.dev/rotate-requested-at, and waits until status answers \
+        it.\n\nExamples:\n  kubectl cmk rotate orders")]
+    Rotate(ChangeArguments),
+    /// Import key material from a file into a key with origin EXTERNAL
+    #[command(after_help = "The material is exactly 32 bytes. It goes into a Secret, which spec.importedKeyMaterial \
+        then names; the key gets it from there, and never gets other material.\n\nExamples:\n  \
+        head -c 32 /dev/random > material.bin\n  kubectl cmk import orders --from-file material.bin\n  \
+        kubectl cmk import orders --from-file material.bin --expire-time 2030-01-01T00:00:00Z\n  \
+        age -d material.age | kubectl cmk import orders --from-file -")]
+    Import(ImportArguments),
+    /// Show everything about a key at a glance, and what to do when something is wrong
+    #[command(after_help = "Examples:\n  kubectl cmk describe orders\n  kubectl cmk describe orders -o yaml")]
+    Describe(DescribeArguments),
+    /// Show which DataKeys and Secrets hang on a key, in every namespace, and on which of its versions
+    #[command(after_help = "Examples:\n  kubectl cmk tree\n  kubectl cmk tree orders -n shop\n  \
+        kubectl cmk tree -A -o json")]
+    Tree(TreeArguments),
+    /// Look over the cluster, and say what is wrong and what to do
+    #[command(after_help = "The exit status is 1 if something is wrong.\n\nExamples:\n  kubectl cmk doctor\n  \
+        kubectl cmk doctor -n shop --expiring-within 30d")]
+    Doctor(DoctorArguments),
+    /// Print the version
+    Version(VersionArguments),
     /// Print the completion script for a shell
     #[command(after_help = "Examples:\n  source <(kubectl cmk completion bash)\n  \
         kubectl cmk completion zsh > \"${fpath[1]}/_kubectl-cmk\"\n  \
@@ -107,6 +132,83 @@ pub struct ScheduleDeletionArguments {
     pub days: Option<i32>,
 }
 
+/// `import`
+#[derive(Args, Clone, Debug)]
+pub struct ImportArguments {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub change: ChangeArguments,
+    /// The file with the material, exactly 32 bytes; `-`: standard input
+    #[arg(long, value_name = "FILE")]
+    pub from_file: PathBuf,
+    /// When the material expires and is deleted (RFC 3339). Absent: never
+    #[arg(long, value_name = "TIME")]
+    pub expire_time: Option<Timestamp>,
+    /// The Secret to make. Absent: NAME-material
+    #[arg(long, value_name = "SECRET")]
+    pub secret_name: Option<String>,
+}
+
+/// `describe`
+#[derive(Args, Clone, Debug)]
+pub struct DescribeArguments {
+    /// The name of the CustomerMasterKey
+    pub name: String,
+    /// Print data instead
+    #[arg(short, long)]
+    pub output: Option<Format>,
+}
+
+/// `tree`
+#[derive(Args, Clone, Debug)]
+pub struct TreeArguments {
+    /// The name of the CustomerMasterKey. Absent: all of the namespace
+    #[arg(conflicts_with = "all_namespaces")]
+    pub name: Option<String>,
+    /// The keys of all namespaces
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// Print data instead
+    #[arg(short, long)]
+    pub output: Option<Format>,
+}
+
+/// `doctor`
+#[derive(Args, Clone, Debug)]
+pub struct DoctorArguments {
+    /// Look at all namespaces: the default, unless one is given or you may see one only
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    /// Imported material that expires within this time is reported
+    #[arg(long, default_value = "14d", value_parser = span, value_name = "DURATION")]
+    pub expiring_within: SignedDuration,
+    /// How long to wait for the operator to answer objects that it has not answered yet
+    #[arg(long, default_value = "10s", value_parser = duration, value_name = "DURATION")]
+    pub timeout: Duration,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub operator: OperatorNamespace,
+    /// Print data instead
+    #[arg(short, long)]
+    pub output: Option<Format>,
+}
+
+/// Where the operator is.
+#[derive(Args, Clone, Debug)]
+pub struct OperatorNamespace {
+    /// The operator's own namespace
+    #[arg(long, default_value = PolicyOptions::DEFAULT_NAMESPACE, value_name = "NAMESPACE")]
+    pub operator_namespace: String,
+}
+
+/// `version`
+#[derive(Args, Clone, Debug)]
+pub struct VersionArguments {
+    /// Print data instead
+    #[arg(short, long)]
+    pub output: Option<Format>,
+}
+
 /// `completion`
 #[derive(Args, Clone, Debug)]
 pub struct CompletionArguments {
@@ -117,6 +219,15 @@ pub struct CompletionArguments {
 fn duration(text: &str) -> Result<Duration, String> {
     let signed: jiff::SignedDuration = text.parse().map_err(|e| format!("not a duration such as 30s or 2m: {e}"))?;
     Duration::try_from(signed).map_err(|_| "a duration can't be negative".into())
+}
+
+/// A time span that may be given in days.
+fn span(text: &str) -> Result<SignedDuration, String> {
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<i64>().ok());
+    if let Some(days) = days.filter(|days| (0..=36_500).contains(days)) {
+        return Ok(SignedDuration::from_hours(24 * days));
+    }
+    text.parse().map_err(|e| format!("not a duration such as 14d or 12h: {e}"))
 }
 
 #[cfg(test)]

@@ -6,10 +6,17 @@
 mod arguments;
 mod change;
 mod completion;
+mod describe;
+mod doctor;
 mod failure;
+mod import;
 mod lifecycle;
 mod output;
+mod rotate;
 mod session;
+mod times;
+mod tree;
+mod version;
 mod wait;
 
 use std::{
@@ -51,8 +58,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn execute(arguments: Arguments) -> Result<ExitCode, Failure> {
-    if let Command::Completion(shell) = &arguments.command {
-        return completion::print(shell);
+    // These need no cluster.
+    match &arguments.command {
+        Command::Completion(shell) => return completion::print(shell),
+        Command::Version(arguments) => return version::version(arguments),
+        _ => {}
     }
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -65,6 +75,12 @@ async fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
     let session = Session::open(&arguments.connection).await?;
     match arguments.command {
         Command::Completion(shell) => completion::print(&shell),
+        Command::Version(arguments) => version::version(&arguments),
+        Command::Describe(arguments) => describe::describe(&session, &arguments).await,
+        Command::Tree(arguments) => tree::tree(&session, &arguments).await,
+        Command::Doctor(arguments) => doctor::doctor(&session, &arguments).await,
+        Command::Rotate(arguments) => rotate::rotate(&session, &arguments).await,
+        Command::Import(arguments) => import::import(&session, &arguments).await,
         Command::Enable(arguments) => lifecycle::enable(&session, &arguments).await,
         Command::Disable(arguments) => lifecycle::disable(&session, &arguments).await,
         Command::ScheduleDeletion(arguments) => lifecycle::schedule_deletion(&session, &arguments).await,
