@@ -84,6 +84,14 @@ pub enum Command {
     #[command(after_help = "The exit status is 1 if something is wrong.\n\nExamples:\n  kubectl cmk doctor\n  \
         kubectl cmk doctor -n shop --expiring-within 30d")]
     Doctor(DoctorArguments),
+    /// Show what the reconciler would do to each key if manifests were applied. Nothing is written
+    #[command(after_help = "Each manifest is applied as a dry run, so that what the API server refuses is found, and \
+        the reconciler's own plan is asked what it would do then. Objects of other kinds are passed over.\n\n\
+        Exit status: 0 nothing to do; 2 changes; 3 changes by which something is lost or can't be used (disabling, \
+        scheduling a deletion, deleting material, abandoning a key); 1 an error.\n\n\
+        Examples:\n  kubectl cmk plan -f key.yaml\n  kubectl cmk plan -R -f manifests/\n  \
+        kustomize build . | kubectl cmk plan -f -\n  kubectl cmk plan -f key.yaml -o json | jq '.plan[].effects'")]
+    Plan(PlanArguments),
     /// Print the version
     Version(VersionArguments),
     /// Print the completion script for a shell
@@ -199,6 +207,30 @@ pub struct OperatorNamespace {
     /// The operator's own namespace
     #[arg(long, default_value = PolicyOptions::DEFAULT_NAMESPACE, value_name = "NAMESPACE")]
     pub operator_namespace: String,
+}
+
+/// `plan`
+#[derive(Args, Clone, Debug)]
+pub struct PlanArguments {
+    /// A file, or a folder with .yaml, .yml and .json files; `-`: standard input. Repeatable
+    #[arg(short, long = "filename", required = true, value_name = "FILE")]
+    pub filenames: Vec<PathBuf>,
+    /// Read the folders below as well
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+    /// The field manager that the manifests are applied with. Absent: the one that applied the object before, else
+    /// kubectl's
+    #[arg(long, value_name = "NAME")]
+    pub field_manager: Option<String>,
+    /// As `kubectl apply --server-side --force-conflicts`: take fields over from other managers
+    #[arg(long)]
+    pub force_conflicts: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub operator: OperatorNamespace,
+    /// Print data instead
+    #[arg(short, long)]
+    pub output: Option<Format>,
 }
 
 /// `version`

@@ -12,6 +12,7 @@ mod failure;
 mod import;
 mod lifecycle;
 mod output;
+mod plan;
 mod rotate;
 mod session;
 mod times;
@@ -79,6 +80,7 @@ async fn dispatch(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Describe(arguments) => describe::describe(&session, &arguments).await,
         Command::Tree(arguments) => tree::tree(&session, &arguments).await,
         Command::Doctor(arguments) => doctor::doctor(&session, &arguments).await,
+        Command::Plan(arguments) => plan::plan(&session, &arguments).await,
         Command::Rotate(arguments) => rotate::rotate(&session, &arguments).await,
         Command::Import(arguments) => import::import(&session, &arguments).await,
         Command::Enable(arguments) => lifecycle::enable(&session, &arguments).await,

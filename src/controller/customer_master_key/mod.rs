@@ -10,6 +10,8 @@ mod removal;
 #[cfg(test)]
 mod tests;
 
+pub use alias::AliasFacts;
 pub use apply::{KIND, reconcile};
 pub use gather::slot;
+pub use material::ImportProblem;
 pub use removal::letting_go;

@@ -1,0 +1,1 @@
+//! Simulated courses, from what is observed to what is said about it.
