@@ -37,6 +37,9 @@ use preview::{Applying, Preview, preview};
 use report::{Action, Entry, Report, action, effects, not_ready};
 use simulate::{World, simulate};
 
+/// What is taken for granted about an object in a namespace that is only declared.
+const NOT_ASKED: &str = "the admission policies allow it: its namespace is not there yet, so they could not be asked";
+
 /// Plans manifests. The exit status is 0: nothing to do; 2: changes; 3: something is lost by them; 1: an error.
 pub async fn plan(session: &Session, arguments: &PlanArguments) -> Result<ExitCode, Failure> {
     let manifests = manifests::read(&arguments.filenames, arguments.recursive)?;
@@ -103,7 +106,7 @@ impl Planner<'_> {
             let entry = match kind {
                 Kind::Store => self.store(&manifest).await,
                 Kind::Key => self.key(&manifest).await,
-                Kind::DataKey => self.simple::<DataKey>(&manifest).await.map(|(entry, _)| entry),
+                Kind::DataKey => self.data_key(&manifest).await,
             };
             report.plan.push(entry.unwrap_or_else(|error| self.failed(&manifest, &error)));
         }
@@ -154,25 +157,29 @@ impl Planner<'_> {
     }
 
     /// An object that is only compared.
-    async fn simple<K>(&self, manifest: &Manifest) -> Result<(Entry, Value), Failure>
-    where
-        K: Resource<DynamicType = ()>,
-    {
-        let preview = self.preview::<K>(manifest).await?;
-        let changed_fields = if preview.live.is_some() { preview.changed_fields() } else { Vec::new() };
-        let entry = Entry {
-            action: action(preview.live.is_none(), &[], &changed_fields),
-            changed_fields,
-            ..self.entry(manifest)
-        };
-        Ok((entry, preview.after))
+    fn compared(&self, manifest: &Manifest, preview: &Preview) -> Entry {
+        let is_new = preview.live.is_none();
+        let changed_fields = if is_new { Vec::new() } else { preview.changed_fields() };
+        Entry { action: action(is_new, &[], &changed_fields), changed_fields, ..self.entry(manifest) }
     }
 
     async fn store(&mut self, manifest: &Manifest) -> Result<Entry, Failure> {
-        let (entry, after) = self.simple::<ClusterKeyStore>(manifest).await?;
-        let spec: ClusterKeyStoreSpec = read(manifest, &after["spec"])?;
+        let preview = self.preview::<ClusterKeyStore>(manifest).await?;
+        let spec: ClusterKeyStoreSpec = read(manifest, &preview.after["spec"])?;
+        let entry = self.compared(manifest, &preview);
         self.declared.stores.insert(entry.name.clone(), spec);
         Ok(entry)
+    }
+
+    async fn data_key(&self, manifest: &Manifest) -> Result<Entry, Failure> {
+        let preview = self.preview::<DataKey>(manifest).await?;
+        let data_key: DataKey = read(manifest, &preview.after)?;
+        let entry = self.compared(manifest, &preview);
+        if preview.asked {
+            return Ok(entry);
+        }
+        data_key.validate_cel().map_err(|errors| manifest.problem(errors.to_string()))?;
+        Ok(Entry { assumptions: vec![NOT_ASKED.into()], ..entry })
     }
 
     async fn key(&self, manifest: &Manifest) -> Result<Entry, Failure> {
@@ -180,6 +187,10 @@ impl Planner<'_> {
         let is_new = preview.live.is_none();
         let live: Option<CustomerMasterKey> = preview.live.as_ref().map(|live| read(manifest, live)).transpose()?;
         let after: CustomerMasterKey = read(manifest, &preview.after)?;
+        if !preview.asked {
+            after.validate_cel().map_err(|errors| manifest.problem(errors.to_string()))?;
+        }
+        let not_asked = (!preview.asked).then(|| NOT_ASKED.to_owned());
         let changed_fields = if is_new { Vec::new() } else { preview.changed_fields() };
         let (namespace, name) = (after.namespace().unwrap_or_default(), after.name_any());
         let observer = Observer {
@@ -191,7 +202,7 @@ impl Planner<'_> {
         match observer.look(live.as_ref(), after).await? {
             Sight::Hidden(why) => {
                 let action = action(is_new, &[], &entry.changed_fields);
-                Ok(Entry { action, assumptions: vec![why], ..entry })
+                Ok(Entry { action, assumptions: not_asked.into_iter().chain([why]).collect(), ..entry })
             }
             Sight::Clear { observed, material_is_there, assumptions } => {
                 let world = World { capabilities: CAPABILITIES, now: self.now, material_is_there };
@@ -199,6 +210,7 @@ impl Planner<'_> {
                 let effects = effects(&course, self.now);
                 let action = action(is_new, &effects, &entry.changed_fields);
                 let used_by = if action == Action::Destroy { self.users(&namespace, &name) } else { Vec::new() };
+                let assumptions = not_asked.into_iter().chain(assumptions).collect();
                 Ok(Entry { action, effects, used_by, not_ready: not_ready(&course), assumptions, ..entry })
             }
         }
@@ -258,5 +270,5 @@ fn unseen(manifest: &Manifest, namespace: &str) -> Preview {
     if after["spec"].is_null() {
         after["spec"] = json!({});
     }
-    Preview { live: None, after }
+    Preview { live: None, after, asked: false }
 }

@@ -34,6 +34,8 @@ pub struct Preview {
     pub live: Option<Value>,
     /// As it would be.
     pub after: Value,
+    /// Whether the API server was asked. It can't be about an object in a namespace that is not there yet.
+    pub asked: bool,
 }
 
 impl Preview {
@@ -96,7 +98,7 @@ pub async fn preview(api: &Api<DynamicObject>, manifest: &Manifest, how: &Applyi
         }
     };
     let after = answer.map_err(|error| conflict(manifest, error))?;
-    Ok(Preview { live, after: json_of(&after)? })
+    Ok(Preview { live, after: json_of(&after)?, asked: true })
 }
 
 fn json_of(object: &DynamicObject) -> Result<Value, Failure> {
@@ -204,7 +206,7 @@ mod tests {
             "metadata": {"annotations": {"a": "1"}, "labels": {"l": "1"}},
             "spec": {"enabled": false, "description": "same", "alias": "x"},
         });
-        let preview = Preview { live: Some(live), after };
+        let preview = Preview { live: Some(live), after, asked: true };
         assert_eq!(preview.changed_fields(), ["metadata.labels", "spec.alias", "spec.enabled"]);
     }
 }
