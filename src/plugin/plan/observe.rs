@@ -167,7 +167,7 @@ impl Observer<'_> {
     async fn key(&self, slot: &KeySlot, adopts: Option<&str>) -> Result<Result<SlotView, StoreError>, Failure> {
         if let Some(id) = adopts {
             let current = self.key_with_id(&slot.store, id.parse().unwrap_or_default()).await?;
-            return Ok(Ok(SlotView { current, abandoned: Vec::new() }));
+            return Ok(Ok(SlotView { current, ..SlotView::default() }));
         }
         let mut view = SlotView::default();
         for generation in 0.. {
@@ -202,7 +202,7 @@ impl Observer<'_> {
     ) -> Result<SlotView, String> {
         let record = live.and_then(|live| reconstruct::record(live, namespace_uid, CAPABILITIES.pending_deletion_days));
         match record {
-            Some(record) => Ok(SlotView { current: Some(stored(record)), abandoned: Vec::new() }),
+            Some(record) => Ok(SlotView { current: Some(stored(record)), ..SlotView::default() }),
             None if after.spec.key_id.is_some() || after.annotations().contains_key(metadata::KEY_ID) => Err(format!(
                 "what becomes of it depends on its key record, which you may not read (get on secrets in namespace {})",
                 self.operator_namespace

@@ -134,15 +134,18 @@ fn revision() -> Revision {
 }
 
 fn see(o: &mut Observed, record: KeyRecord) {
-    let abandoned = o.key.as_ref().map(|view| view.abandoned.clone()).unwrap_or_default();
     let current = Some(StoredKey { record: Arc::new(record), revision: revision() });
-    o.key = Ok(SlotView { current, abandoned });
+    o.key = Ok(SlotView { current, ..before(o) });
 }
 
 fn give_up(o: &mut Observed, key_id: Uuid) {
-    let mut abandoned = o.key.as_ref().map(|view| view.abandoned.clone()).unwrap_or_default();
-    abandoned.push(key_id);
-    o.key = Ok(SlotView { current: None, abandoned });
+    let mut view = SlotView { current: None, ..before(o) };
+    view.abandoned.push(key_id);
+    o.key = Ok(view);
+}
+
+fn before(o: &Observed) -> SlotView {
+    o.key.as_ref().map(SlotView::clone).unwrap_or_default()
 }
 
 /// The step that imports material, which is taken to be acceptable: nobody read it.
