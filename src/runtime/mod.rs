@@ -7,6 +7,7 @@ mod drive;
 pub mod metrics;
 pub mod operator;
 mod root_key_guard;
+mod root_key_rewrap;
 pub mod shutdown;
 pub mod telemetry;
 mod triggers;

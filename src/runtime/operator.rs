@@ -12,7 +12,7 @@ use super::{
     arguments::RunArguments,
     drive::{Drive, on},
     metrics::{Metrics, StateLabels},
-    root_key_guard,
+    root_key_guard, root_key_rewrap,
     triggers::{Scope, Triggers, Watched},
     watches,
 };
@@ -147,6 +147,15 @@ pub async fn operate(
     let (client, namespace, store) = stored.clone();
     services.spawn(watches::records(client, namespace, store, triggers.clone(), records_ready));
     let (client, namespace, store) = stored;
+    services.spawn({
+        let (store, metrics) = (store.clone(), context.metrics.clone());
+        let (records, aliases) = (records_listed.clone(), aliases_listed.clone());
+        async move {
+            on(records).await;
+            on(aliases).await;
+            root_key_rewrap::rewrap(store, metrics).await;
+        }
+    });
     services.spawn(watches::aliases(client.clone(), namespace.clone(), store, triggers.clone(), aliases_ready));
     services.spawn(watches::namespaces(client.clone(), namespaces, triggers.clone()));
     services.spawn(watches::key_stores(client.clone(), key_stores, triggers.clone()));
