@@ -8,6 +8,7 @@ mod support;
 
 mod bad_input;
 mod helpers;
+mod root_key_rotation;
 mod rule_01_one_key;
 mod rule_02_drift;
 mod rule_03_states;

@@ -6,9 +6,9 @@ mod material;
 mod name;
 mod record_secret;
 mod rewrap;
-pub mod root_key;
 #[cfg(test)]
 mod rewrap_tests;
+pub mod root_key;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

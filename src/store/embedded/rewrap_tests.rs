@@ -105,7 +105,8 @@ async fn verifies(bench: &Bench, first: u8, others: &[u8]) -> bool {
 #[tokio::test]
 async fn a_new_first_root_key_takes_everything_over_and_changes_nothing_else() {
     let bench = populated().await;
-    let generated = bench.store.generate_data_key(&current(&bench.store, "orders").await, &context(), 32).await.unwrap();
+    let generated =
+        bench.store.generate_data_key(&current(&bench.store, "orders").await, &context(), 32).await.unwrap();
     let before = (bench.store.keys(), bench.memory.len());
     let store = opened(&bench, NEW, &[OLD]).await;
     assert_eq!(store.root_key_use(), RootKeyUse { records: 6, aliases: 2, stale: 8, unknown: 0 });

@@ -11,8 +11,8 @@ use super::{
     testing::{Bench, NAMESPACE, field, new_key, root, slot},
 };
 use crate::{
-    cluster::Secrets,
     clock::Clock,
+    cluster::Secrets,
     crypto::RootKeyRing,
     kms::{EncryptionContext, KeyRecord, KeyState, KeyStep, StepError},
     store::{Freshness, KeyStore, StoreError, StoredKey},
