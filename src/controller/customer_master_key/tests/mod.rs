@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use uuid::Uuid;
 
+mod aliases;
+
 use super::alias::AliasFacts;
 use super::plan::{Circumstances, FreshIds, Observed, Plan, Step, plan};
 use crate::{
@@ -410,4 +412,36 @@ fn rule_16_a_failure_is_an_event_once() {
     observed.object.metadata.generation = Some(2);
     let again = plan(&observed, &circumstances());
     assert!(matches!(again.step, Step::WriteStatus(_)) && again.events.is_empty(), "the reason is the same");
+}
+
+#[test]
+fn rule_6_a_key_in_use_waits_but_not_for_its_namespace() {
+    let used =
+        |namespace: &str| with(deleting(record()), |o| o.data_keys = vec![(namespace.to_owned(), "dek".to_owned())]);
+    let terminating = |o: &mut Observed| o.namespace.as_mut().unwrap().terminating = true;
+    assert_eq!(said(&used("shop"), &circumstances()), (reason::KEY_IN_USE.to_owned(), [false, true, false]));
+    assert_eq!(said(&used("elsewhere"), &circumstances()).0, reason::KEY_IN_USE);
+
+    let schedule = KeyStep::ScheduleDeletion { days: 366 };
+    assert_eq!(steps(&with(used("shop"), terminating)), [schedule, KeyStep::Release]);
+    let retained = plan(&with(used("elsewhere"), terminating), &circumstances());
+    assert!(matches!(&retained.step, Step::UpdateKey { steps, .. } if *steps == [KeyStep::Release]));
+    assert_eq!(retained.events[0].reason, reason::KEY_RETAINED);
+    let without_store = with(deleting(record()), |o| o.store = None);
+    assert_eq!(steps(&without_store), [KeyStep::Release], "retained");
+}
+
+#[test]
+fn rule_7_a_protected_key_whose_object_goes_is_retained() {
+    let protected = KeyRecord { deletion_protection: true, ..record() };
+    let service = KeyRecord { alias: Some("alias/acs/DataKey".into()), ..record() };
+    for (name, observed) in [
+        ("by its record", deleting(protected)),
+        ("by its spec", with(deleting(record()), |o| o.object.spec.deletion_protection = Some(true))),
+        ("service-managed", deleting(service)),
+    ] {
+        let decided = plan(&observed, &circumstances());
+        assert!(matches!(&decided.step, Step::UpdateKey { steps, .. } if *steps == [KeyStep::Release]), "{name}");
+        assert_eq!(decided.events[0].reason, reason::KEY_RETAINED, "{name}");
+    }
 }
