@@ -181,6 +181,7 @@ pub async fn operate(
             for listed in keys.listed.into_iter().chain(data_keys.listed) {
                 on(listed).await;
             }
+            root_key_rewrap::count(&context.store, &context.metrics);
             keys.may_start.send_replace(true);
             data_keys.may_start.send_replace(true);
             readiness.set(true);

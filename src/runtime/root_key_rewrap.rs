@@ -48,6 +48,14 @@ pub async fn rewrap<S: Secrets>(store: Arc<EmbeddedStore<S>>, metrics: Arc<Metri
     }
 }
 
+/// Counts what is left.
+pub fn count<S: Secrets>(store: &EmbeddedStore<S>, metrics: &Metrics) -> RootKeyUse {
+    let used = store.root_key_use();
+    let left = i64::try_from(used.stale + used.unknown).unwrap_or(i64::MAX);
+    metrics.records_under_old_root_key.set(left);
+    used
+}
+
 /// The UID and the resource version of a Secret: one state of it.
 type State = (String, String);
 
@@ -91,12 +99,8 @@ impl<S: Secrets> Rewrapper<S> {
         stale
     }
 
-    /// Counts what is left.
     fn count(&self) -> RootKeyUse {
-        let used = self.store.root_key_use();
-        let left = i64::try_from(used.stale + used.unknown).unwrap_or(i64::MAX);
-        self.metrics.records_under_old_root_key.set(left);
-        used
+        count(&self.store, &self.metrics)
     }
 
     /// Rewraps what is stale now, and answers how long to wait before the next round.

@@ -6,8 +6,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backup;
 mod bad_input;
 mod helpers;
+mod restore;
 mod root_key_rotation;
 mod rule_01_one_key;
 mod rule_02_drift;
