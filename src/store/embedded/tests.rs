@@ -1,24 +1,24 @@
 //! The store over Secrets in memory, with the preconditions of a real API server.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::ResourceExt;
 use uuid::Uuid;
 
-use super::{EmbeddedStore, record_secret};
+use super::{
+    record_secret,
+    testing::{Bench, NAMESPACE, field, new_key, root, slot},
+};
 use crate::{
     clock::Clock,
-    cluster::{ApiError, Secrets},
-    crypto::{RootKey, RootKeyRing, SystemRandom},
-    kms::{DesiredKey, EncryptionContext, KeyRecord, KeyState, KeyStep, KeyUsage, Origin, Owner, StepError},
-    store::{Freshness, KeySlot, KeyStore, NewKey, StoreError, StoredKey},
+    cluster::Secrets,
+    crypto::RootKeyRing,
+    kms::{EncryptionContext, KeyRecord, KeyState, KeyStep, StepError},
+    store::{Freshness, KeyStore, StoreError, StoredKey},
 };
 
+<<<<<<< HEAD
 mod stores;
 
 const NAMESPACE: &str = "cmk-system";
@@ -192,12 +192,10 @@ fn new_key(name: &str, generation: u32) -> NewKey {
     }
 }
 
+=======
+>>>>>>> rootkey
 fn context(value: &str) -> EncryptionContext {
     EncryptionContext::new().with_entry("app", value).unwrap()
-}
-
-fn field(secret: &Secret, key: &str) -> Vec<u8> {
-    secret.data.as_ref().unwrap()[key].0.clone()
 }
 
 #[tokio::test]
