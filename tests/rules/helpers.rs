@@ -12,14 +12,11 @@ use cmk_operator::{
         embedded::{EmbeddedStore, root_key},
     },
 };
-<<<<<<< HEAD
 use k8s_openapi::{
+    ByteString,
     api::core::v1::{Namespace, Secret},
     apimachinery::pkg::apis::meta::v1::Condition,
 };
-=======
-use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
->>>>>>> rootkey
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
@@ -158,7 +155,6 @@ pub async fn later_event(world: &World, key: &str) {
     world.data_key_ready(&name).await;
 }
 
-<<<<<<< HEAD
 /// The same test's view of another namespace, which is made.
 pub async fn another_namespace(world: &World, suffix: &str) -> World {
     let namespace = format!("{}-{suffix}", world.namespace);
@@ -206,7 +202,8 @@ pub async fn recreate_namespace(world: &World) {
     namespaces.delete(&world.namespace, &DeleteParams::default()).await.unwrap();
     gone(&namespaces, &world.namespace).await;
     world.create_namespace(&world.namespace).await;
-=======
+}
+
 /// Makes the Secret with the material, or replaces what is in it.
 pub async fn material(world: &World, name: &str, bytes: &[u8]) -> Secret {
     let _ = world.secrets().delete(name, &DeleteParams::default()).await;
@@ -235,5 +232,4 @@ pub fn verify(world: &World, arguments: &[&str]) -> (Option<i32>, String) {
         .unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&text).into_owned())
->>>>>>> rootkey
 }

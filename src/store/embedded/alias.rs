@@ -77,7 +77,7 @@ pub fn decode(secret: &Secret, ring: &RootKeyRing) -> Result<(AliasClaim, RootKe
     let Ok(root_key) = ring.verify_record_mac(&name, bytes, mac) else {
         return Err(StoreError::Tampered { secret: name });
     };
-    Ok((understood(secret, bytes)?, root_key == ring.primary_id()))
+    Ok((understood(secret, bytes)?, root_key))
 }
 
 /// The claim in a Secret, whose MAC nobody checked: good for looking at, and for nothing else.
@@ -101,10 +101,7 @@ fn understood(secret: &Secret, bytes: &[u8]) -> Result<AliasClaim, StoreError> {
     if alias_name(&slot) != name {
         return Err(unreadable("it is the claim of another alias"));
     }
-<<<<<<< HEAD
     Ok(AliasClaim { slot, key_id: stored.key_id, revision: revision(secret) })
-=======
-    Ok((AliasClaim { slot, key_id: stored.key_id, revision: revision(secret) }, root_key))
 }
 
 /// A claim that was seen.
@@ -112,7 +109,6 @@ fn understood(secret: &Secret, bytes: &[u8]) -> Result<AliasClaim, StoreError> {
 struct Seen {
     claim: AliasClaim,
     root_key: RootKeyId,
->>>>>>> rootkey
 }
 
 /// The claims that the watch, and our own writes, have shown, by the name of their Secret.

@@ -20,12 +20,8 @@ mod view;
 use std::{collections::HashSet, sync::Arc};
 
 use k8s_openapi::api::core::v1::Secret;
-<<<<<<< HEAD
-use tokio::sync::watch;
-=======
 use kube::ResourceExt;
-use tokio::sync::Notify;
->>>>>>> rootkey
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use super::{

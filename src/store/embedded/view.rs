@@ -207,7 +207,7 @@ impl RecordView {
 
     /// Whether the readable record under a name is one that another root key than the first one protects.
     pub fn is_under_other_root_key(&self, name: &str) -> bool {
-        matches!(self.lock().get(name), Some(Seen::Key { is_under_first_root_key: false, .. }))
+        matches!(self.lock().seen.get(name), Some(Seen::Key { is_under_first_root_key: false, .. }))
     }
 
     /// How many records there are of which nobody knows whether they need another root key than the first: those that
@@ -217,7 +217,7 @@ impl RecordView {
             Seen::Key { .. } | Seen::Fault { fault: Fault::Tampered, .. } => false,
             Seen::Fault { fault: Fault::Unreadable(_) | Fault::RootKeyMissing(_), .. } => true,
         };
-        self.lock().values().filter(unknown).count()
+        self.lock().seen.values().filter(unknown).count()
     }
 }
 
