@@ -8,6 +8,7 @@ mod support;
 
 mod bad_input;
 mod helpers;
+mod key_stores;
 mod rule_01_one_key;
 mod rule_02_drift;
 mod rule_03_states;
@@ -17,6 +18,7 @@ mod rule_06_in_use;
 mod rule_08_rotation;
 mod rule_09_import;
 mod rule_10_aliases;
+mod rule_11_adoption;
 mod rule_12_data_keys;
 mod rule_12_rotation;
 mod rule_12_service_key;
