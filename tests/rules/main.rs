@@ -7,6 +7,7 @@
 mod support;
 
 mod bad_input;
+mod bad_manifests;
 mod helpers;
 mod rule_01_one_key;
 mod rule_02_drift;

@@ -335,6 +335,7 @@ async fn rule_18_the_operator_needs_no_more_than_it_ships() {
         )
         .await;
     world.data_key_ready("dek").await;
+    world.data_keys().delete("dek", &DeleteParams::default()).await.unwrap();
     world.delete_key("orders").await;
     let metrics = operator.metrics.render();
     assert!(!metrics.contains("result=\"forbidden\"") && !metrics.contains("result=\"refused\""), "{metrics}");
