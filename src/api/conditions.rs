@@ -111,6 +111,10 @@ pub mod reason {
     pub const DELIVERING: &str = "Delivering";
     /// A Secret of that name exists and is not this DataKey's (rule 14).
     pub const SECRET_CONFLICT: &str = "SecretConflict";
+    /// The key's allowedNamespaces do not select the DataKey's namespace (rule 15).
+    pub const KEY_NOT_SHARED: &str = "KeyNotShared";
+    /// A rotation is due, and `status.history` has no room for one data key more (rule 12).
+    pub const HISTORY_FULL: &str = "HistoryFull";
 
     /// Event: the key was changed behind the operator's back and was brought back (rule 2).
     pub const DRIFT_CORRECTED: &str = "DriftCorrected";
@@ -134,6 +138,10 @@ pub mod reason {
     pub const SECRET_RESTORED: &str = "SecretRestored";
     /// Event: a data key that was already there was taken over (rule 12).
     pub const DATA_KEY_ADOPTED: &str = "DataKeyAdopted";
+    /// Event: a new data key was generated, and the one before kept.
+    pub const DATA_KEY_ROTATED: &str = "DataKeyRotated";
+    /// Event: the key of the namespace's DataKeys without keyRef was made.
+    pub const SERVICE_KEY_CREATED: &str = "ServiceKeyCreated";
     /// Event: the deleted root key was written back (rule 20).
     pub const ROOT_KEY_RESTORED: &str = "RootKeyRestored";
 }

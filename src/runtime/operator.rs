@@ -315,6 +315,7 @@ async fn sweep<C: Cluster, S: KeyStore>(context: Arc<Context<C, S>>, settings: S
         orphans.sweep(&context).await;
         let (keys, now) = (context.store.keys(), context.clock.now());
         alarms::due(&keys, now).iter().for_each(|(namespace, name)| triggers.key_alone(namespace, name));
+        triggers.due_data_keys(now);
         let due = alarms::next(&keys, now);
         let wait = due.and_then(|due| Duration::try_from(due).ok()).map_or(SWEEP, |due| due.min(SWEEP));
         tokio::select! {

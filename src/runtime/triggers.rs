@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kube::{
     Resource, ResourceExt,
     runtime::reflector::{ObjectRef, Store},
@@ -11,6 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::{
     api::{CustomerMasterKey, DataKey, KeyStoreRef},
     cluster::Guarded,
+    controller::data_key::next_event,
 };
 
 /// What is watched: one namespace, or all.
@@ -110,6 +112,14 @@ impl Triggers {
     pub fn all_data_keys(&self) {
         for watched in self.data_keys.iter() {
             request_where(watched, |_| true);
+        }
+    }
+
+    /// Look at the data keys whose next rotation has come.
+    pub fn due_data_keys(&self, now: Timestamp) {
+        let is_due = |data_key: &DataKey| next_event(data_key).is_some_and(|time| time <= now);
+        for watched in self.data_keys.iter() {
+            request_where(watched, |object| object.0.as_ref().is_ok_and(is_due));
         }
     }
 

@@ -154,7 +154,8 @@ pub async fn key_stores(client: Client, mut writer: Writer<Guarded<ClusterKeySto
     }
 }
 
-/// Watches namespaces: whether they are made anew, go away, or may adopt keys.
+/// Watches namespaces: whether they are made anew, go away, may adopt keys, or have the labels that a key is shared
+/// with.
 pub async fn namespaces(client: Client, mut writer: Writer<PartialObjectMeta<Namespace>>, triggers: Triggers) {
     let events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config())
         .modify(|namespace| namespace.managed_fields_mut().clear());
@@ -163,6 +164,10 @@ pub async fn namespaces(client: Client, mut writer: Writer<PartialObjectMeta<Nam
         writer.apply_watcher_event(&event);
         if let Event::Apply(namespace) | Event::Delete(namespace) = &event {
             triggers.namespace(&namespace.name_any());
+        }
+        // After an interruption any label may have changed.
+        if let Event::InitDone = &event {
+            triggers.all_data_keys();
         }
     }
 }
