@@ -24,9 +24,9 @@ use crate::{
     helpers::merge,
     support::{
         eventually,
-        world::{OPERATOR_NAMESPACE, SOON, World, apply, gone, key_id, key_state, private_bed},
+        world::{OPERATOR_NAMESPACE, SOON, World, apply, gone, key_id, key_state, private_bed, record_json},
     },
-    users::refused,
+    users::{GROUP, refused},
 };
 
 /// Deletes nothing, and says whether it would have been allowed.
@@ -165,7 +165,7 @@ async fn rule_7_a_service_key_is_not_deleted_and_never_blocks_its_namespace() {
     soon_deleted(&namespaces(&world), &world.namespace).await;
     gone(&namespaces(&world), &world.namespace).await;
     let records = world.records().await;
-    let records: Vec<_> = records.iter().map(crate::support::world::record_json).collect();
+    let records: Vec<_> = records.iter().map(record_json).collect();
     let record = records.iter().find(|r| r["keyId"] == key_id(&key)).expect("its record");
     assert!(record["deletion"].is_null(), "retained: {record}");
     operator.stop().await.unwrap();
@@ -192,7 +192,7 @@ async fn rule_7_a_protected_key_whose_object_is_deleted_anyway_is_retained() {
     let said = world.event("orders", reason::KEY_RETAINED).await;
     assert!(said.contains("deletionProtection") && said.contains(&key_id(&orders)), "{said}");
     let retained = async |name: &str| {
-        let records: Vec<Value> = world.records().await.iter().map(crate::support::world::record_json).collect();
+        let records: Vec<Value> = world.records().await.iter().map(record_json).collect();
         let record = records.iter().find(|r| r["owner"]["name"] == name).expect("its record").clone();
         assert_eq!((&record["deletion"], &record["enabled"]), (&Value::Null, &json!(true)), "{record}");
         assert_eq!(record["owner"]["released"], true, "{record}");
@@ -290,8 +290,30 @@ async fn rule_7_kinds_and_the_operators_namespace_are_not_deleted_by_accident() 
     assert!(said.contains(OPERATOR_NAMESPACE) && said.contains("cmk-operator.dev/allow-namespace-deletion"), "{said}");
 }
 
-/// Who means it gets rid of everything, and nothing hangs: not the kinds, not the operator's namespace with its records,
-/// not the namespaces of a cluster in which our kinds no longer are.
+/// The operator says in status whether there are keys in it.
+#[tokio::test]
+async fn rule_7_a_key_store_in_use_is_not_deleted() {
+    // Of its own: the operators of other tests would say how the store stands, too.
+    let world = World::on(private_bed().await, "r7-store").await;
+    let stores: Api<ClusterKeyStore> = Api::all(world.client.clone());
+    let own: Api<ClusterKeyStore> = Api::all(world.operator_client().await);
+    apply(&stores, "eu", "ClusterKeyStore", json!({"embedded": {}})).await.unwrap();
+    in_use(&own, true).await;
+    let said = refused("a store in use", async || stores.delete("eu", &DeleteParams::default()).await).await;
+    for part in ["ClusterKeyStore eu", "in use", "delete or move its keys first"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let all = ListParams::default();
+    refused("all stores", async || stores.delete_collection(&DeleteParams::default(), &all).await).await;
+    assert_eq!(stores.get("eu").await.unwrap().metadata.deletion_timestamp, None);
+    in_use(&own, false).await;
+    stores.delete("eu", &DeleteParams::default()).await.unwrap();
+    gone(&stores, "eu").await;
+}
+
+/// Who means it gets rid of everything, as docs/security.md says, and nothing hangs: not the kinds with their protected
+/// keys and a store in use, not the operator's namespace with its records, not the namespaces of a cluster from which
+/// our kinds are gone.
 #[tokio::test]
 async fn rule_7_an_uninstall_that_is_meant_goes_through() {
     let world = World::on(private_bed().await, "r7-uninstall").await;
@@ -300,30 +322,31 @@ async fn rule_7_an_uninstall_that_is_meant_goes_through() {
         json!({"metadata": {"name": "cmk-key"}, "type": metadata::KEY_RECORD_TYPE, "stringData": {"record": "{}"}});
     let record: Secret = serde_json::from_value(record).unwrap();
     secrets.create(&PostParams::default(), &record).await.unwrap();
+    let stores: Api<ClusterKeyStore> = Api::all(world.client.clone());
+    apply(&stores, "eu", "ClusterKeyStore", json!({"embedded": {}})).await.unwrap();
+    let operator = world.start().await;
     world.apply_key("orders", json!({"deletionProtection": true})).await;
+    world.key_ready("orders").await;
+    world.apply_data_key("dek", json!({"keyRef": {"name": "orders"}})).await;
+    world.data_key_ready("dek").await;
     let namespaces = namespaces(&world);
     soon_refused(&namespaces, &world.namespace).await;
 
-    // A key store in use stays, while there is no uninstall.
-    let stores: Api<ClusterKeyStore> = Api::all(world.client.clone());
-    let own: Api<ClusterKeyStore> = Api::all(world.operator_client().await);
-    apply(&stores, "eu", "ClusterKeyStore", json!({"embedded": {}})).await.unwrap();
-    in_use(&own, true).await;
-    let said = refused("a store in use", async || stores.delete("eu", &dry_run()).await).await;
-    for part in ["ClusterKeyStore eu", "in use", "delete or move its keys first"] {
-        assert!(said.contains(part), "{part}: {said}");
-    }
-    in_use(&own, false).await;
-    stores.delete("eu", &dry_run()).await.unwrap();
-    in_use(&own, true).await;
-
     let crds: Api<CustomResourceDefinition> = Api::all(world.client.clone());
     let allow = json!({"metadata": {"annotations": {metadata::ALLOW_CRD_DELETION: ""}}});
-    for crd in cmk_operator::api::crds::crds() {
-        merge(&crds, &crd.name_any(), allow.clone()).await;
-        crds.delete(&crd.name_any(), &DeleteParams::default()).await.unwrap();
-        gone(&crds, &crd.name_any()).await;
+    let kinds = ["datakeys", "customermasterkeys", "clusterkeystores"].map(|kind| format!("{kind}.{GROUP}"));
+    for kind in &kinds {
+        merge(&crds, kind, allow.clone()).await;
     }
+    for kind in &kinds {
+        crds.delete(kind, &DeleteParams::default()).await.unwrap();
+    }
+    for kind in &kinds {
+        gone(&crds, kind).await;
+    }
+    let record = world.only_record().await;
+    assert_eq!((&record["deletion"], &record["owner"]["released"]), (&Value::Null, &json!(true)), "retained: {record}");
+    operator.stop().await.unwrap();
     soon_deleted(&namespaces, &world.namespace).await;
     gone(&namespaces, &world.namespace).await;
 
