@@ -324,7 +324,7 @@ pub struct DataKeyStatus {
 pub struct FormerDataKey {
     /// Its ciphertext (base64).
     pub ciphertext_blob: String,
-    /// When it was generated (UTC).
+    /// When it was generated, or found again if status was lost (UTC).
     pub generated_at: Time,
 }
 
