@@ -1,5 +1,6 @@
 //! Key stores: where keys are held. The controllers see only the trait; a file or folder a backend.
 
+mod draft;
 pub mod embedded;
 
 use std::{future::Future, sync::Arc};

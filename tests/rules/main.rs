@@ -6,9 +6,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backup;
 mod bad_input;
 mod helpers;
 mod key_stores;
+mod restore;
+mod root_key_rotation;
 mod rule_01_one_key;
 mod rule_02_drift;
 mod rule_03_states;

@@ -71,27 +71,51 @@ pub struct Decoded {
 /// and the record still can't be understood.
 pub fn decode(secret: &Secret, ring: &RootKeyRing) -> Result<Decoded, StoreError> {
     let name = secret.name_any();
-    let field = |key: &str| secret.data.as_ref().and_then(|d| d.get(key)).map(|b| b.0.as_slice());
     let tampered = || StoreError::Tampered { secret: name.clone() };
-    let (Some(bytes), Some(mac)) = (field(RECORD), field(MAC)) else {
-        return Err(tampered());
-    };
+    let (bytes, mac) = sealed(secret).ok_or_else(tampered)?;
     let root_key = ring
         .verify_record_mac(&name, bytes, mac)
         .map_err(|_| missing_root_key(bytes, ring).unwrap_or_else(tampered))?;
+    let key = understood(secret, bytes)?;
+    let first = Uuid::from(ring.primary_id());
+    let is_under_first_root_key = Uuid::from(root_key) == first && root_keys(&key.record).all(|id| id == first);
+    Ok(Decoded { key, is_under_first_root_key })
+}
+
+/// The record in a Secret, whose MAC nobody checked: good for looking at, and for nothing else.
+///
+/// # Errors
+/// `Unreadable` when it can't be understood.
+pub fn decode_unverified(secret: &Secret) -> Result<StoredKey, StoreError> {
+    let bytes = secret.data.as_ref().and_then(|data| data.get(RECORD)).map(|bytes| bytes.0.as_slice());
+    understood(secret, bytes.unwrap_or_default())
+}
+
+/// A record from its bytes, if it is the one that belongs into this Secret.
+fn understood(secret: &Secret, bytes: &[u8]) -> Result<StoredKey, StoreError> {
+    let name = secret.name_any();
     let unreadable = |problem: String| StoreError::Unreadable { secret: name.clone(), problem };
     let record = KeyRecord::decode(bytes).map_err(|e| unreadable(e.to_string()))?;
     if name_of(&record) != name {
         return Err(unreadable("it is the record of another key".into()));
     }
-    let first = Uuid::from(ring.primary_id());
-    let is_under_first_root_key = Uuid::from(root_key) == first && root_keys(&record).all(|id| id == first);
-    let key = StoredKey { record: Arc::new(record), revision: revision(secret) };
-    Ok(Decoded { key, is_under_first_root_key })
+    Ok(StoredKey { record: Arc::new(record), revision: revision(secret) })
+}
+
+/// The record's bytes and their MAC, as stored.
+fn sealed(secret: &Secret) -> Option<(&[u8], &[u8])> {
+    let data = secret.data.as_ref()?;
+    Some((&data.get(RECORD)?.0, &data.get(MAC)?.0))
+}
+
+/// The root key that the MAC of a record is by, if it is at hand and the MAC matches.
+pub fn authenticated_by(secret: &Secret, ring: &RootKeyRing) -> Option<Uuid> {
+    let (bytes, mac) = sealed(secret)?;
+    ring.verify_record_mac(&secret.name_any(), bytes, mac).ok().map(Uuid::from)
 }
 
 /// The root keys that a record's wrapped contents are under.
-fn root_keys(record: &KeyRecord) -> impl Iterator<Item = Uuid> {
+pub fn root_keys(record: &KeyRecord) -> impl Iterator<Item = Uuid> {
     let checks = record.imported.iter().map(|imported| imported.check.root_key_id);
     record.versions.iter().map(|version| version.root_key_id).chain(checks)
 }
