@@ -79,7 +79,7 @@ async fn backed_up(world: &World, operator: Operator) -> (Backup, Facts) {
 }
 
 /// What happens in a restore.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
     Restore(Part),
     Start,
@@ -125,14 +125,20 @@ async fn restore(world: &World, name: &str, course: &[Act], backup: &Backup, bef
             Stalled(reason) => drop(world.key_says("orders", STALLED, "True", reason).await),
         }
     }
-    let restored = |part: Part| course.iter().any(|act| matches!(act, Restore(p) if *p == part));
-    if restored(Delivered) {
+    if keeps_former_data_keys(course) {
         as_before(world, name, before, Depth::Everything).await;
     } else {
-        let current: Facts = without_former(before);
-        as_before(world, name, &current, Depth::CurrentDataKeys).await;
+        as_before(world, name, &without_former(before), Depth::CurrentDataKeys).await;
     }
     operator.unwrap().stop().await.unwrap();
+}
+
+/// Whether the delivered Secrets are there before the operator can make them anew. The data keys before the current
+/// ones are in them and in status only, and status is not restored.
+fn keeps_former_data_keys(course: &[Act]) -> bool {
+    let needed = [Start, Restore(Keys), Restore(DataKeys), Restore(Records)];
+    let can_deliver = course.iter().rposition(|act| needed.contains(act));
+    course.iter().position(|act| *act == Restore(Delivered)) < can_deliver && course.contains(&Restore(Delivered))
 }
 
 /// The same facts without the data keys before the current ones.

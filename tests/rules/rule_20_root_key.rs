@@ -83,7 +83,7 @@ async fn section_4_a_missing_root_key_is_not_replaced_while_keys_exist() {
     let record = world.records().await.remove(0);
     world.operator_secrets().delete(record.metadata.name.as_ref().unwrap(), &DeleteParams::default()).await.unwrap();
     let ended = world.launch(world.settings()).await.ended().await;
-    assert!(ended.to_string().contains("1 CustomerMasterKeys have a key in their status"), "{ended}");
+    assert!(ended.to_string().contains("1 CustomerMasterKeys or DataKeys had a key before"), "{ended}");
     assert!(world.operator_secrets().get_opt(metadata::ROOT_KEY_SECRET).await.unwrap().is_none());
 
     // Both restored, everything is as before.
