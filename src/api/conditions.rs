@@ -69,8 +69,6 @@ pub mod reason {
     pub const EMPTY: &str = "Empty";
     /// The key store has a provider that this version of the operator does not know.
     pub const UNKNOWN_PROVIDER: &str = "UnknownProvider";
-    /// A label selector that can't be understood.
-    pub const INVALID_SELECTOR: &str = "InvalidSelector";
     /// DataKeys refer to the key, so its object can't go (rule 6).
     pub const KEY_IN_USE: &str = "KeyInUse";
     /// The Secret with the material to import, or its entry, does not exist (yet).

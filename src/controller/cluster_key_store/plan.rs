@@ -55,17 +55,12 @@ pub fn plan(observed: &Observed, can: Capabilities, now: Timestamp) -> Plan {
 }
 
 fn standing(object: &ClusterKeyStore) -> Standing {
-    let spec = &object.spec;
-    if spec.embedded.is_none() {
+    if object.spec.embedded.is_none() {
         return Standing::stalled(
             reason::UNKNOWN_PROVIDER,
             "This version of the operator knows the provider spec.embedded only. Upgrade it; until then the keys in \
              the store are left as they are.",
         );
-    }
-    if let Some(problem) = spec.allowed_namespaces.as_ref().and_then(|allowed| allowed.problem()) {
-        let message = format!("spec.allowedNamespaces.selector selects no namespace, as it is invalid: {problem}.");
-        return Standing::stalled(reason::INVALID_SELECTOR, message);
     }
     Standing::Ready { message: "Keys can be made.".into() }
 }
