@@ -89,6 +89,14 @@ pub enum FromNamespaces {
 }
 
 impl AllowedNamespaces {
+    /// Why the selector can't be understood, if there is one that can't: it selects nothing then. The API server
+    /// does not check the operators in it.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let selector = self.selector.clone()?;
+        Selector::try_from(selector).err().map(|error| error.to_string())
+    }
+
     /// Whether a namespace with these labels may. `same`: it is the object's own, which always may. Where nothing
     /// is said, `default` decides.
     #[must_use]

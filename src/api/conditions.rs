@@ -16,6 +16,9 @@ pub const STALLED: &str = "Stalled";
 /// An erasure that is due waits, and why (design, rule 4).
 pub const PURGE_HELD: &str = "PurgeHeld";
 
+/// There are keys in the key store, so that it is not to be deleted.
+pub const IN_USE: &str = "InUse";
+
 /// Reasons of conditions and Events, CamelCase as the API conventions ask. One constant a reason, so that
 /// tests, docs and alerts can refer to them.
 pub mod reason {
@@ -58,6 +61,16 @@ pub mod reason {
     pub const KEY_STORE_NOT_FOUND: &str = "KeyStoreNotFound";
     /// The key store takes no keys of this namespace.
     pub const KEY_STORE_NOT_ALLOWED: &str = "KeyStoreNotAllowed";
+    /// The key that is to be adopted has imported material, and the object declares none (rule 11).
+    pub const MATERIAL_NOT_DECLARED: &str = "MaterialNotDeclared";
+    /// There are keys in the key store.
+    pub const HOLDS_KEYS: &str = "HoldsKeys";
+    /// There are no keys in the key store.
+    pub const EMPTY: &str = "Empty";
+    /// The key store has a provider that this version of the operator does not know.
+    pub const UNKNOWN_PROVIDER: &str = "UnknownProvider";
+    /// A label selector that can't be understood.
+    pub const INVALID_SELECTOR: &str = "InvalidSelector";
     /// DataKeys refer to the key, so its object can't go (rule 6).
     pub const KEY_IN_USE: &str = "KeyInUse";
     /// The Secret with the material to import, or its entry, does not exist (yet).

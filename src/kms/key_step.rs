@@ -193,6 +193,8 @@ impl KeyRecord {
             self.home.get_or_insert(Home { namespace, name });
         }
         self.owner = Owner { released: false, ..owner.clone() };
+        // Only a key that another object gave up is claimed while it says so: it has a use again.
+        self.abandoned = false;
     }
 
     fn rotate(&mut self, version_id: Uuid, request: Option<&String>, now: Timestamp) -> Result<(), StepError> {

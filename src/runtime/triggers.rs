@@ -10,7 +10,7 @@ use kube::{
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{
-    api::{CustomerMasterKey, DataKey, KeyStoreRef},
+    api::{CustomerMasterKey, DataKey, KeyStoreRef, metadata},
     cluster::Guarded,
     controller::data_key::next_event,
 };
@@ -98,6 +98,16 @@ impl Triggers {
     pub fn key_store(&self, store: &KeyStoreRef) {
         for watched in self.keys.iter() {
             request_where(watched, |object| object.0.as_ref().is_ok_and(|key| key.key_store_ref() == *store));
+        }
+    }
+
+    /// Look at the objects that want to adopt a key and have not: they may now.
+    pub fn adopters(&self) {
+        for watched in self.keys.iter() {
+            request_where(watched, |object| {
+                let wants = object.0.as_ref().is_ok_and(|key| key.spec.key_id.is_some());
+                wants && !object.annotations().contains_key(metadata::KEY_ID)
+            });
         }
     }
 

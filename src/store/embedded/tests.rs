@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     record_secret,
-    testing::{Bench, NAMESPACE, field, new_key, root, slot},
+    testing::{Bench, NAMESPACE, STORE, field, new_key, root, slot},
 };
 use crate::{
     clock::Clock,
@@ -17,6 +17,8 @@ use crate::{
     kms::{EncryptionContext, KeyRecord, KeyState, KeyStep, StepError},
     store::{Freshness, KeyStore, StoreError, StoredKey},
 };
+
+mod stores;
 
 fn context(value: &str) -> EncryptionContext {
     EncryptionContext::new().with_entry("app", value).unwrap()

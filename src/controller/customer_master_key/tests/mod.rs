@@ -29,7 +29,7 @@ use crate::{
 
 const NOW: i64 = 10_000;
 
-fn circumstances() -> Circumstances {
+pub(super) fn circumstances() -> Circumstances {
     Circumstances {
         capabilities: Capabilities {
             pending_deletion_days: PendingDeletionDays::EMBEDDED,
@@ -42,16 +42,16 @@ fn circumstances() -> Circumstances {
     }
 }
 
-fn stored(record: KeyRecord) -> StoredKey {
+pub(super) fn stored(record: KeyRecord) -> StoredKey {
     StoredKey { record: Arc::new(record), revision: Revision { uid: "r".into(), version: "1".into() } }
 }
 
-fn view(current: Option<KeyRecord>) -> SlotView {
-    SlotView { current: current.map(stored), abandoned: vec![] }
+pub(super) fn view(current: Option<KeyRecord>) -> SlotView {
+    SlotView { current: current.map(stored), ..SlotView::default() }
 }
 
 /// An object that was just created: nothing is known of it.
-fn fresh() -> Observed {
+pub(super) fn fresh() -> Observed {
     let mut object = CustomerMasterKey::new("orders", CustomerMasterKeySpec::default());
     object.metadata.namespace = Some("shop".into());
     object.metadata.uid = Some("uid".into());
@@ -71,12 +71,12 @@ fn fresh() -> Observed {
     }
 }
 
-fn namespace(uid: &str) -> NamespaceView {
+pub(super) fn namespace(uid: &str) -> NamespaceView {
     NamespaceView { uid: uid.into(), terminating: false, adopt_keys: false, labels: BTreeMap::new() }
 }
 
 /// An object whose key is there and that was taken on.
-fn taken_on(record: KeyRecord) -> Observed {
+pub(super) fn taken_on(record: KeyRecord) -> Observed {
     let mut observed = fresh();
     let id = record.key_id.to_string();
     observed.object.metadata.annotations = Some(BTreeMap::from([(metadata::KEY_ID.into(), id)]));
@@ -85,33 +85,33 @@ fn taken_on(record: KeyRecord) -> Observed {
     observed
 }
 
-fn with(mut observed: Observed, change: impl FnOnce(&mut Observed)) -> Observed {
+pub(super) fn with(mut observed: Observed, change: impl FnOnce(&mut Observed)) -> Observed {
     change(&mut observed);
     observed
 }
 
-fn annotate(observed: &mut Observed, key: &str, value: impl ToString) {
+pub(super) fn annotate(observed: &mut Observed, key: &str, value: impl ToString) {
     let annotations = observed.object.metadata.annotations.get_or_insert_default();
     annotations.insert(key.into(), value.to_string());
 }
 
-fn pending(days: i32) -> KeyRecord {
+pub(super) fn pending(days: i32) -> KeyRecord {
     record().apply_all(&[KeyStep::ScheduleDeletion { days }], at(NOW)).unwrap()
 }
 
-fn tombstone() -> KeyRecord {
+pub(super) fn tombstone() -> KeyRecord {
     record()
         .apply_all(&[KeyStep::ScheduleDeletion { days: 7 }], at(0))
         .and_then(|r| r.apply_all(&[KeyStep::Erase], at(7 * 86_400)))
         .unwrap()
 }
 
-fn step(observed: &Observed) -> Step {
+pub(super) fn step(observed: &Observed) -> Step {
     plan(observed, &circumstances()).step
 }
 
 /// The steps on the key that are planned.
-fn steps(observed: &Observed) -> Vec<KeyStep> {
+pub(super) fn steps(observed: &Observed) -> Vec<KeyStep> {
     match step(observed) {
         Step::UpdateKey { steps, .. } => steps,
         other => panic!("{other:?}"),
@@ -119,7 +119,7 @@ fn steps(observed: &Observed) -> Vec<KeyStep> {
 }
 
 /// The reason and the conditions that are set, as (Ready, Reconciling, Stalled).
-fn said(observed: &Observed, circumstances: &Circumstances) -> (String, [bool; 3]) {
+pub(super) fn said(observed: &Observed, circumstances: &Circumstances) -> (String, [bool; 3]) {
     let Plan { step: Step::WriteStatus(status), .. } = plan(observed, circumstances) else {
         panic!("{:?}", plan(observed, circumstances));
     };
@@ -304,7 +304,7 @@ fn rule_5_abandon_key_acts_only_on_the_key_it_names() {
     assert_eq!(steps(&named), [KeyStep::Abandon]);
 
     // Abandoned, the old id in the annotation counts no more, and the next generation is made.
-    let after = with(named, |o| o.key = Ok(SlotView { current: None, abandoned: vec![record().key_id] }));
+    let after = with(named, |o| o.key = Ok(SlotView { abandoned: vec![record().key_id], ..SlotView::default() }));
     let Step::CreateKey(new) = step(&after) else { panic!() };
     assert_eq!(new.generation, 1);
 }

@@ -106,11 +106,13 @@ fn a_service_key_made_for_an_old_ciphertext_names_its_key() {
     let material = KeyMaterial::generate(&SystemRandom).unwrap();
     let header = BlobHeader { key_id: Uuid::from_u128(9), key_version_id: Uuid::from_u128(10) };
     let blob = BlobKeys::derive(&material).seal(header, b"", b"x", &SystemRandom).unwrap();
-    let case = Case::new(json!({})).with(|o| {
-        o.object.spec.key_ref = None;
-        o.object.status.get_or_insert_default().ciphertext_blob = Some(BASE64_STANDARD.encode(&blob));
-    });
-    let case = case.gathered();
-    let key = service_key(&case.observed.object, case.observed.ciphertext.as_ref());
-    assert_eq!(key.annotations()[metadata::KEY_ID], Uuid::from_u128(9).to_string());
+    let text = BASE64_STANDARD.encode(&blob);
+    let stored =
+        Case::new(json!({})).with(|o| o.object.status.get_or_insert_default().ciphertext_blob = Some(text.clone()));
+    let given = Case::new(json!({"ciphertextBlob": text}));
+    for (case, expected) in [(stored, Some(Uuid::from_u128(9).to_string())), (given, None)] {
+        let case = case.with(|o| o.object.spec.key_ref = None).gathered();
+        let key = service_key(&case.observed.object, case.observed.ciphertext.as_ref());
+        assert_eq!(key.annotations().get(metadata::KEY_ID), expected.as_ref());
+    }
 }
