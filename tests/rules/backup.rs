@@ -214,12 +214,15 @@ fn data_key_facts(data_key: &DataKey, depth: Depth) -> Value {
     })
 }
 
-/// The record without what says which object has claimed the key last: that is another one.
+/// The record without what says which object has claimed the key last: that is another one. Nobody claims a tombstone.
 fn record_facts(secret: &Secret) -> Value {
     let mut record = record_json(secret);
     record["revision"].take();
     for field in ["uid", "namespaceUid", "resourceVersion"] {
         record["owner"][field].take();
+    }
+    if record["erasedAt"].is_string() {
+        record["owner"]["released"].take();
     }
     record
 }

@@ -19,7 +19,7 @@ use crate::{
     helpers::{external, material, merge, verify},
     support::{
         eventually,
-        world::{Operator, SOON, World, key_id, private_bed},
+        world::{Operator, SOON, World, gone, key_id, private_bed, record_json},
     },
 };
 
@@ -254,6 +254,29 @@ async fn rule_5_a_restored_namespace_has_the_same_keys_once_it_may_adopt_them() 
     }
 }
 
+/// The namespace was deleted in an orderly way, with the operator at work, which let its keys go and had them scheduled for
+/// deletion. Restored in the window, they are as they were.
+#[tokio::test]
+async fn rule_5_keys_that_were_let_go_with_their_namespace_come_back_with_it() {
+    let (world, operator) = World::with_operator("restore-let-go").await;
+    with_service_key(&world).await;
+    let (backup, before) = backed_up(&world, operator).await;
+    let operator = world.start().await;
+    delete_namespace(&world, &world.namespace).await;
+    let records = world.records().await;
+    assert!(records.iter().all(|record| record_json(record)["owner"]["released"] == true));
+    operator.stop().await.unwrap();
+    let course = [Start, Restore(Part::Namespace), Restore(OtherSecrets), Restore(Delivered), Restore(Keys)];
+    let course = course.into_iter().chain([Restore(DataKeys), Stalled(reason::NAMESPACE_RECREATED), AllowAdoption]);
+    restore(&world, "let go", &course.collect::<Vec<_>>(), &backup, &before).await;
+}
+
+async fn delete_namespace(world: &World, name: &str) {
+    let namespaces: Api<Namespace> = Api::all(world.client.clone());
+    namespaces.delete(name, &DeleteParams::default()).await.unwrap();
+    gone(&namespaces, name).await;
+}
+
 /// A DataKey without keyRef, under the service key of the namespace.
 async fn with_service_key(world: &World) {
     world.apply_data_key("own", json!({})).await;
@@ -317,9 +340,7 @@ async fn rule_1_a_cluster_is_rebuilt_with_the_same_keys() {
     ] {
         restore(&other, name, course, &backup, &before).await;
         lose_namespace(&other).await;
-        let namespaces: Api<Namespace> = Api::all(other.client.clone());
-        namespaces.delete(&other.operator_namespace, &DeleteParams::default()).await.unwrap();
-        crate::support::world::gone(&namespaces, &other.operator_namespace).await;
+        delete_namespace(&other, &other.operator_namespace).await;
     }
 }
 
