@@ -167,15 +167,14 @@ impl Observer<'_> {
     async fn key(&self, slot: &KeySlot, adopts: Option<&str>) -> Result<Result<SlotView, StoreError>, Failure> {
         if let Some(id) = adopts {
             let current = self.key_with_id(&slot.store, id.parse().unwrap_or_default()).await?;
-            return Ok(Ok(SlotView { current, abandoned: Vec::new() }));
+            return Ok(Ok(SlotView { current, ..SlotView::default() }));
         }
         let mut view = SlotView::default();
         for generation in 0.. {
             let Some(secret) = self.secrets().get_opt(&inspect::record_name(slot, generation)).await? else { break };
             match inspect::record(&secret) {
-                Ok(key) if key.record.abandoned || KeySlot::of_owner(&key.record) != *slot => {
-                    view.abandoned.push(key.record.key_id);
-                }
+                Ok(key) if key.record.abandoned => view.abandoned.push(key.record.key_id),
+                Ok(key) if KeySlot::of_owner(&key.record) != *slot => view.adopted.push(key.record.key_id),
                 Ok(key) => {
                     view.current = Some(key);
                     break;
@@ -202,7 +201,7 @@ impl Observer<'_> {
     ) -> Result<SlotView, String> {
         let record = live.and_then(|live| reconstruct::record(live, namespace_uid, CAPABILITIES.pending_deletion_days));
         match record {
-            Some(record) => Ok(SlotView { current: Some(stored(record)), abandoned: Vec::new() }),
+            Some(record) => Ok(SlotView { current: Some(stored(record)), ..SlotView::default() }),
             None if after.spec.key_id.is_some() || after.annotations().contains_key(metadata::KEY_ID) => Err(format!(
                 "what becomes of it depends on its key record, which you may not read (get on secrets in namespace {})",
                 self.operator_namespace

@@ -134,15 +134,15 @@ fn revision() -> Revision {
 }
 
 fn see(o: &mut Observed, record: KeyRecord) {
-    let abandoned = o.key.as_ref().map(|view| view.abandoned.clone()).unwrap_or_default();
+    let before = o.key.as_ref().ok().cloned().unwrap_or_default();
     let current = Some(StoredKey { record: Arc::new(record), revision: revision() });
-    o.key = Ok(SlotView { current, abandoned });
+    o.key = Ok(SlotView { current, ..before });
 }
 
 fn give_up(o: &mut Observed, key_id: Uuid) {
-    let mut abandoned = o.key.as_ref().map(|view| view.abandoned.clone()).unwrap_or_default();
-    abandoned.push(key_id);
-    o.key = Ok(SlotView { current: None, abandoned });
+    let mut view = o.key.as_ref().ok().cloned().unwrap_or_default();
+    view.abandoned.push(key_id);
+    o.key = Ok(SlotView { current: None, ..view });
 }
 
 /// The step that imports material, which is taken to be acceptable: nobody read it.

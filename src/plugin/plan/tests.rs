@@ -48,7 +48,7 @@ fn observed(object: CustomerMasterKey, record: Option<KeyRecord>) -> Observed {
             labels: BTreeMap::new(),
         }),
         store: Some(KeyStoreView::from(&ClusterKeyStoreSpec::default())),
-        key: Ok(SlotView { current, abandoned: Vec::new() }),
+        key: Ok(SlotView { current, ..SlotView::default() }),
         freshness: Freshness::Live,
         held: None,
         alias: AliasFacts::default(),
