@@ -128,7 +128,7 @@ async fn what_needs_no_cluster_works_without() {
     assert_eq!(run(&["version", "-o", "json"]).await.json()["api"], "kms.cmk-operator.dev/v1alpha1");
     run(&["version", "-o", "yaml"]).await.says(0, "keyRecordFormat: 1");
     for (shell, text) in
-        [("bash", "_kubectl-cmk"), ("zsh", "#compdef kubectl-cmk"), ("fish", "complete -c kubectl-cmk")]
+        [("bash", "-o default kubectl-cmk"), ("zsh", "#compdef kubectl-cmk"), ("fish", "complete -c kubectl-cmk")]
     {
         run(&["completion", shell]).await.says(0, text).says(0, "schedule-deletion");
     }
@@ -262,8 +262,11 @@ async fn material_is_imported_from_a_file() {
     fs::write(file.path(), [b'z'; 32]).unwrap();
     plugin.run(&import).await.says(1, "does not hold this material").says(1, "--secret-name");
     let elsewhere = ["import", "orders", "--from-file", path, "--secret-name", "other"];
-    let refused = plugin.run(&elsewhere).await.says(0, "");
+    let refused = plugin.run(&elsewhere).await.says(1, "the operator can't go on").says(1, "is refused");
     assert!(!refused.err.contains("zzzz"));
+    fs::write(file.path(), [b'k'; 32]).unwrap();
+    plugin.run(&import).await.says(0, "has its material");
+    world.key_ready("orders").await;
 }
 
 #[tokio::test]

@@ -147,10 +147,11 @@ impl Planner<'_> {
             return preview(&Api::all_with(client, &resource), manifest, &self.how).await;
         }
         let namespace = self.namespace(manifest)?;
+        let manifest = &in_namespace(manifest, &namespace);
         let api: Api<DynamicObject> = Api::namespaced_with(client, &namespace, &resource);
         match preview(&api, manifest, &self.how).await {
             Err(error) if is_missing_namespace(&error) && self.declared.namespaces.contains_key(&namespace) => {
-                Ok(unseen(manifest, &namespace))
+                Ok(unseen(manifest))
             }
             answer => answer,
         }
@@ -263,10 +264,19 @@ fn is_missing_namespace(error: &Failure) -> bool {
     status.code == 404 && status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
 }
 
+/// The manifest, with its namespace.
+fn in_namespace(manifest: &Manifest, namespace: &str) -> Manifest {
+    let mut manifest = manifest.clone();
+    manifest.object["metadata"]["namespace"] = json!(namespace);
+    manifest
+}
+
 /// An object in a namespace that is declared but not there yet: as the manifest has it. No API server has looked at it.
-fn unseen(manifest: &Manifest, namespace: &str) -> Preview {
+fn unseen(manifest: &Manifest) -> Preview {
     let mut after = manifest.object.clone();
-    after["metadata"]["namespace"] = json!(namespace);
+    // What the API server would give it.
+    after["metadata"]["uid"] = json!("new");
+    after["metadata"]["generation"] = json!(1);
     if after["spec"].is_null() {
         after["spec"] = json!({});
     }
