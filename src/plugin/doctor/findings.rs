@@ -62,7 +62,7 @@ impl Finding {
 
     /// Good to know, no more.
     #[must_use]
-    pub fn as_note(self) -> Self {
+    pub fn into_note(self) -> Self {
         Self { severity: Severity::Note, ..self }
     }
 }
@@ -93,7 +93,7 @@ pub fn about_key(key: &CustomerMasterKey, data_keys: &[DataKey], horizon: Horizo
     {
         let when = when(date.0, horizon.now);
         let finding = if users.is_empty() {
-            Finding::wrong(&about, reason::KEY_PENDING_DELETION, format!("The key is deleted at {when}.")).as_note()
+            Finding::wrong(&about, reason::KEY_PENDING_DELETION, format!("The key is deleted at {when}.")).into_note()
         } else {
             let message = format!(
                 "The key is deleted at {when}, and {} to it: {}. After that nothing decrypts what they encrypted.",

@@ -80,7 +80,7 @@ impl Observer<'_> {
             Ok(found) => (found, false),
             Err(error) if error.is_forbidden() => {
                 let uid = namespace.as_ref().map(|n| n.uid.clone()).unwrap_or_default();
-                match self.from_status(live, &after, &uid) {
+                match self.by_status(live, &after, &uid) {
                     Ok(view) => {
                         assumptions.push(format!(
                             "the key is as its status says: its record, a Secret in {}, could not be read",
@@ -193,7 +193,7 @@ impl Observer<'_> {
     }
 
     /// The key, from the status of its object. An error says why that is not enough.
-    fn from_status(
+    fn by_status(
         &self,
         live: Option<&CustomerMasterKey>,
         after: &CustomerMasterKey,
