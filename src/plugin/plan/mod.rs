@@ -19,6 +19,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use super::{
     arguments::PlanArguments,
@@ -48,7 +49,7 @@ pub async fn plan(session: &Session, arguments: &PlanArguments) -> Result<ExitCo
         arguments,
         how: Applying { field_manager: arguments.field_manager.clone(), force_conflicts: arguments.force_conflicts },
         declared: Declared::default(),
-        data_keys: data_keys(session).await,
+        data_keys: OnceCell::new(),
         now: Timestamp::now(),
     };
     let report = planner.report(manifests).await;
@@ -75,7 +76,8 @@ struct Planner<'a> {
     arguments: &'a PlanArguments,
     how: Applying,
     declared: Declared,
-    data_keys: Vec<DataKey>,
+    /// All that can be seen, once somebody asks.
+    data_keys: OnceCell<Vec<DataKey>>,
     now: Timestamp,
 }
 
@@ -210,15 +212,16 @@ impl Planner<'_> {
                 let course = simulate(*observed, world).map_err(|error| manifest.problem(error.to_string()))?;
                 let effects = effects(&course, self.now);
                 let action = action(is_new, &effects, &entry.changed_fields);
-                let used_by = if action == Action::Destroy { self.users(&namespace, &name) } else { Vec::new() };
+                let used_by = if action == Action::Destroy { self.users(&namespace, &name).await } else { Vec::new() };
                 let assumptions = not_asked.into_iter().chain(assumptions).collect();
                 Ok(Entry { action, effects, used_by, not_ready: not_ready(&course), assumptions, ..entry })
             }
         }
     }
 
-    fn users(&self, namespace: &str, name: &str) -> Vec<String> {
-        let under = self.data_keys.iter().filter(|data_key| refers_to(data_key, namespace, name));
+    async fn users(&self, namespace: &str, name: &str) -> Vec<String> {
+        let all = self.data_keys.get_or_init(|| data_keys(self.session)).await;
+        let under = all.iter().filter(|data_key| refers_to(data_key, namespace, name));
         under.map(|d| format!("DataKey {}/{}", d.namespace().unwrap_or_default(), d.name_any())).collect()
     }
 

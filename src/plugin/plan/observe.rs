@@ -20,7 +20,11 @@ use crate::{
     cluster::{KeyStoreView, NamespaceView},
     controller::customer_master_key::{AliasFacts, plan::Observed, slot},
     kms::KeyRecord,
-    plugin::{failure::Failure, refers_to, session::Session},
+    plugin::{
+        failure::Failure,
+        refers_to,
+        session::{Session, list_with},
+    },
     store::{
         AliasClaim, AliasSlot, Freshness, KeySlot, Revision, SlotView, StoreError, StoredKey,
         embedded::inspect::{self, CAPABILITIES},
@@ -187,8 +191,8 @@ impl Observer<'_> {
 
     async fn key_with_id(&self, store: &str, id: Uuid) -> Result<Option<StoredKey>, Failure> {
         let of_type = ListParams::default().fields(&format!("type={}", metadata::KEY_RECORD_TYPE));
-        let records = self.secrets().list(&of_type).await?;
-        let mut keys = records.items.iter().filter_map(|secret| inspect::record(secret).ok());
+        let records = list_with(&self.secrets(), of_type).await?;
+        let mut keys = records.iter().filter_map(|secret| inspect::record(secret).ok());
         Ok(keys.find(|key| key.record.key_id == id && key.record.store == store))
     }
 
