@@ -284,7 +284,7 @@ async fn everything_about_a_key_at_a_glance() {
 
     let described = plugin.run(&["describe", "orders"]).await;
     let secret = format!("DataKey {}/dek", world.namespace);
-    for text in [&id, "alias/orders", "team=shop", "every 7776000s", "Versions", "AsDeclared", "KeyRotated", &secret] {
+    for text in [&id, "alias/orders", "team=shop", "every 90 days", "Versions", "AsDeclared", "KeyRotated", &secret] {
         assert!(described.out.contains(text), "{text}: {described:#?}");
     }
     assert!(!described.out.contains('\x1b'), "no colours into a pipe");

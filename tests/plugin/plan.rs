@@ -81,7 +81,11 @@ async fn a_plan_of_who_may_not_read_the_records() {
         if ran.code == Some(0) { Ok(()) } else { Err(format!("{ran:#?}")) }
     })
     .await;
-    jane.plan(&key(&spec)).await.says(0, "unchanged").says(0, "taken for granted: the key is as its status says");
+    jane.plan(&key(&spec))
+        .await
+        .says(0, "unchanged")
+        .says(0, "Taken for granted:")
+        .says(0, "the key is as its status says");
     let mut other = spec.clone();
     other["enabled"] = json!(false);
     jane.plan(&key(&other)).await.says(3, "disable");
@@ -167,4 +171,6 @@ async fn the_examples_have_a_plan_on_an_empty_cluster() {
     command.env("KUBECONFIG", world.bed.control_plane.admin_kubeconfig()).args(["plan", "-f", examples, "-R"]);
     let planned = finish(command).await.says(2, "+ shop/orders");
     assert!(!planned.out.contains("not planned"), "{}", planned.out);
+    let planned = planned.says(2, "the admission policies allow it");
+    assert_eq!(planned.out.matches("the admission policies allow it").count(), 1, "said once: {}", planned.out);
 }

@@ -205,7 +205,7 @@ impl Planner<'_> {
         match observer.look(live.as_ref(), after).await? {
             Sight::Hidden(why) => {
                 let action = action(is_new, &[], &entry.changed_fields);
-                Ok(Entry { action, assumptions: not_asked.into_iter().chain([why]).collect(), ..entry })
+                Ok(Entry { action, unknown: Some(why), assumptions: not_asked.into_iter().collect(), ..entry })
             }
             Sight::Clear { observed, material_is_there, assumptions } => {
                 let world = World { capabilities: CAPABILITIES, now: self.now, material_is_there };
@@ -241,6 +241,7 @@ impl Planner<'_> {
             changed_fields: Vec::new(),
             used_by: Vec::new(),
             not_ready: None,
+            unknown: None,
             assumptions: Vec::new(),
             error: None,
         }
