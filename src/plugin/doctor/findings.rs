@@ -250,7 +250,8 @@ mod tests {
         let ready = condition("Ready", "True", "AsDeclared");
         let users = [data_key("a", &[])];
         let (soon, late) = (at(13 * DAY).to_string(), at(15 * DAY).to_string());
-        let rows: [(&str, CustomerMasterKey, &[DataKey], Vec<(Severity, &str)>); 8] = [
+        type Row<'a> = (&'a str, CustomerMasterKey, &'a [DataKey], Vec<(Severity, &'a str)>);
+        let rows: [Row<'_>; 8] = [
             ("all is well", key("Enabled", &json!({}), std::slice::from_ref(&ready)), &users, vec![]),
             ("disabled on purpose", key("Disabled", &json!({}), std::slice::from_ref(&ready)), &users, vec![]),
             (

@@ -91,7 +91,8 @@ fn a_new_object_makes_a_key() {
 fn changes_are_told_with_what_is_lost_by_them() {
     let date = at(NOW + 30 * 86_400).to_string();
     let scheduled = || after_steps(&[KeyStep::ScheduleDeletion { days: 7 }]);
-    let rows: [(&str, Value, KeyRecord, Vec<(String, bool)>); 8] = [
+    type Row = (&'static str, Value, KeyRecord, Vec<(String, bool)>);
+    let rows: [Row; 8] = [
         ("nothing", json!({}), record(), vec![]),
         ("a description", json!({"description": "x"}), record(), vec![("set description".into(), false)]),
         ("disabling", json!({"enabled": false}), record(), vec![("disable".into(), true)]),
