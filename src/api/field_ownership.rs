@@ -190,7 +190,8 @@ mod tests {
         let parent = json!({"f:metadata": {"f:annotations": {".": {}, "f:team": {}}}});
         let value = json!("x");
         let rotation: &[&str] = &["metadata", "annotations", "cmk-operator.dev/rotate-requested-at"];
-        let rows: [(&str, &Value, &[&str], Option<&Value>, Decision); 5] = [
+        type Row<'a> = (&'a str, &'a Value, &'a [&'a str], Option<&'a Value>, Decision);
+        let rows: [Row<'_>; 5] = [
             ("removed, and theirs", &material, &["spec", "importedKeyMaterial"], None, owned("flux", true)),
             ("removed, and nobody's", &annotation, &["spec", "importedKeyMaterial"], None, Decision::Allowed),
             (

@@ -12,7 +12,7 @@ use crate::api::{field_ownership::GITOPS_MANAGERS, policies::PolicyOptions};
 /// Work with customer master keys: look at them, change their state, import material, find out what is wrong, and see
 /// what applying a manifest would do.
 #[derive(Debug, Parser)]
-#[command(name = "kubectl cmk", bin_name = "kubectl cmk", version, about, disable_help_subcommand = true)]
+#[command(name = "kubectl-cmk", bin_name = "kubectl cmk", version, about, disable_help_subcommand = true)]
 pub struct Arguments {
     #[command(flatten)]
     #[allow(missing_docs)]

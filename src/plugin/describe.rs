@@ -190,6 +190,7 @@ fn rotation(metadata: &KeyMetadata, status: &CustomerMasterKeyStatus, now: Times
     let mut rows = Vec::new();
     if let (Some(interval), Some(automatic)) = (&metadata.rotation_interval, metadata.automatic_rotation) {
         let next = metadata.next_rotation_date.as_ref().map(|time| format!(", next {}", when(time.0, now)));
+        let interval = days(interval).map_or_else(|| interval.clone(), |days| format!("{days} days"));
         rows.push(("Rotation", format!("{automatic:?}, every {interval}{}", next.unwrap_or_default())));
     }
     if let Some(last) = &metadata.last_rotation_date {
@@ -197,6 +198,13 @@ fn rotation(metadata: &KeyMetadata, status: &CustomerMasterKeyStatus, now: Times
     }
     rows.extend(status.last_handled_rotation.iter().map(|request| ("Answered", format!("the request {request}"))));
     rows
+}
+
+/// Whole days in an interval such as `31536000s`.
+fn days(interval: &str) -> Option<i64> {
+    const DAY: i64 = 86_400;
+    let seconds: i64 = interval.strip_suffix('s')?.parse().ok()?;
+    (seconds % DAY == 0).then_some(seconds / DAY)
 }
 
 fn versions(status: &CustomerMasterKeyStatus, now: Timestamp) -> String {

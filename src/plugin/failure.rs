@@ -171,11 +171,13 @@ fn missing_right(message: &str) -> Option<String> {
 
 /// The ClusterRole of ours that gives a right.
 fn role(verb: &str, resource: &str, group: &str) -> Option<&'static str> {
-    if group != GROUP || !(resource.starts_with("customermasterkeys") || resource.starts_with("datakeys")) {
+    let is_namespaced = resource.starts_with("customermasterkeys") || resource.starts_with("datakeys");
+    if group != GROUP {
         return None;
     }
     match verb {
         "get" | "list" | "watch" => Some("cmk-view"),
+        _ if !is_namespaced => None,
         "create" | "update" | "patch" | "delete" => Some("cmk-edit"),
         _ => None,
     }

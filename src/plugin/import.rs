@@ -31,6 +31,7 @@ use super::{
 use crate::{
     api::{
         CustomerMasterKey, CustomerMasterKeyStatus,
+        conditions::{self, READY, reason},
         customer_master_key::{ImportedKeyMaterial, SecretKeyRef},
         metadata,
     },
@@ -62,10 +63,7 @@ pub async fn import(session: &Session, arguments: &ImportArguments) -> Result<Ex
         }
     };
     let (Changed::Nothing(key) | Changed::Written(key)) = changed;
-    let usable = |status: &CustomerMasterKeyStatus| {
-        status.key_metadata.as_ref().is_some_and(|metadata| metadata.key_state != KeyState::PendingImport)
-    };
-    match answered(session, &arguments.change.how, &key, usable).await? {
+    match answered(session, &arguments.change.how, &key, is_imported).await? {
         None => print(&format!("{} is to import the material in Secret {secret_name}.\n", described(&key))),
         Some(key) => print(&format!(
             "{} has its material: it is {}.\nSecret {secret_name} holds the material in plaintext, and is not needed \
@@ -74,6 +72,16 @@ pub async fn import(session: &Session, arguments: &ImportArguments) -> Result<Ex
             state(&key)
         )),
     }
+}
+
+/// The key has material, and nothing is wrong with what is declared: one that had material before keeps it when other
+/// material is refused.
+fn is_imported(status: &CustomerMasterKeyStatus) -> bool {
+    const ABOUT_MATERIAL: [&str; 3] =
+        [reason::MATERIAL_NOT_FOUND, reason::INVALID_KEY_MATERIAL, reason::MATERIAL_EXPIRED];
+    let has_material = status.key_metadata.as_ref().is_some_and(|m| m.key_state != KeyState::PendingImport);
+    let ready = conditions::find(&status.conditions, READY);
+    has_material && ready.is_some_and(|ready| !ABOUT_MATERIAL.contains(&ready.reason.as_str()))
 }
 
 fn state(key: &CustomerMasterKey) -> &'static str {

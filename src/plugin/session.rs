@@ -91,7 +91,15 @@ impl Session {
 
 /// Everything that an [`Api`] lists, page by page.
 pub async fn list_all<K: Clone + DeserializeOwned + std::fmt::Debug>(api: &Api<K>) -> Result<Vec<K>, Failure> {
-    let mut params = ListParams::default().limit(PAGE);
+    list_with(api, ListParams::default()).await
+}
+
+/// Everything that an [`Api`] lists of what is asked for, page by page.
+pub async fn list_with<K: Clone + DeserializeOwned + std::fmt::Debug>(
+    api: &Api<K>,
+    params: ListParams,
+) -> Result<Vec<K>, Failure> {
+    let mut params = params.limit(PAGE);
     let mut all = Vec::new();
     loop {
         let page = api.list(&params).await?;

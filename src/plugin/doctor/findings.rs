@@ -17,6 +17,9 @@ use crate::{
 /// From so many earlier data keys on, the end of a DataKey's rotations is near (status holds 64).
 const HISTORY_NEARLY_FULL: usize = 60;
 
+/// How many of many are named.
+const NAMED: usize = 5;
+
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Severity {
@@ -62,7 +65,7 @@ impl Finding {
 
     /// Good to know, no more.
     #[must_use]
-    pub fn as_note(self) -> Self {
+    pub fn into_note(self) -> Self {
         Self { severity: Severity::Note, ..self }
     }
 }
@@ -93,7 +96,7 @@ pub fn about_key(key: &CustomerMasterKey, data_keys: &[DataKey], horizon: Horizo
     {
         let when = when(date.0, horizon.now);
         let finding = if users.is_empty() {
-            Finding::wrong(&about, reason::KEY_PENDING_DELETION, format!("The key is deleted at {when}.")).as_note()
+            Finding::wrong(&about, reason::KEY_PENDING_DELETION, format!("The key is deleted at {when}.")).into_note()
         } else {
             let message = format!(
                 "The key is deleted at {when}, and {} to it: {}. After that nothing decrypts what they encrypted.",
@@ -116,7 +119,6 @@ pub fn about_key(key: &CustomerMasterKey, data_keys: &[DataKey], horizon: Horizo
 }
 
 fn named(users: &[&DataKey]) -> String {
-    const NAMED: usize = 5;
     let names = users.iter().take(NAMED).map(|d| format!("{}/{}", d.namespace().unwrap_or_default(), d.name_any()));
     let more = users.len().saturating_sub(NAMED);
     let others = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -154,25 +156,30 @@ pub fn about_key_store(store: &ClusterKeyStore) -> Vec<Finding> {
     let about = format!("ClusterKeyStore {}", store.name_any());
     let status = store.status.clone().unwrap_or_default();
     let mut found: Vec<_> = not_ready(&about, &status.conditions).into_iter().collect();
-    if let Some(orphans) = status.orphaned_keys.filter(|orphans| orphans.count > 0) {
-        let named: Vec<_> = orphans
-            .newest
-            .iter()
-            .take(5)
-            .map(|key| format!("{} ({}/{})", key.key_id, key.namespace, key.name))
-            .collect();
-        let more = usize::try_from(orphans.count).unwrap_or_default().saturating_sub(named.len());
-        let others = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let message = format!(
-            "{} in the store without a CustomerMasterKey, and kept: {}{others}.",
-            if orphans.count == 1 { "1 key is".into() } else { format!("{} keys are", orphans.count) },
-            named.join(", ")
-        );
-        let remedy = "Apply the CustomerMasterKey again, from the backup or the repository, or adopt the key with \
-                      spec.keyId.";
-        found.push(Finding::wrong(&about, "OrphanedKeys", message).remedied(remedy));
+    if let Some(orphans) = status.orphaned_keys {
+        let newest = orphans.newest.into_iter().map(|key| (key.key_id, key.namespace, key.name)).collect::<Vec<_>>();
+        found.extend(orphaned(&about, usize::try_from(orphans.count).unwrap_or_default(), &newest));
     }
     found
+}
+
+/// What is to be said about keys without an object: how many, and ids, namespaces and names of some.
+pub fn orphaned(about: &str, count: usize, some: &[(String, String, String)]) -> Option<Finding> {
+    if count == 0 {
+        return None;
+    }
+    let named: Vec<_> =
+        some.iter().take(NAMED).map(|(id, namespace, name)| format!("{id} ({namespace}/{name})")).collect();
+    let more = count.saturating_sub(named.len());
+    let others = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let message = format!(
+        "{} in the store without a CustomerMasterKey, and kept: {}{others}.",
+        if count == 1 { "1 key is".into() } else { format!("{count} keys are") },
+        named.join(", ")
+    );
+    let remedy =
+        "Apply the CustomerMasterKey again, from the backup or the repository, or adopt the key with spec.keyId.";
+    Some(Finding::wrong(about, "OrphanedKeys", message).remedied(remedy))
 }
 
 /// An object that can't be read as what it is.
@@ -243,7 +250,8 @@ mod tests {
         let ready = condition("Ready", "True", "AsDeclared");
         let users = [data_key("a", &[])];
         let (soon, late) = (at(13 * DAY).to_string(), at(15 * DAY).to_string());
-        let rows: [(&str, CustomerMasterKey, &[DataKey], Vec<(Severity, &str)>); 8] = [
+        type Row<'a> = (&'a str, CustomerMasterKey, &'a [DataKey], Vec<(Severity, &'a str)>);
+        let rows: [Row<'_>; 8] = [
             ("all is well", key("Enabled", &json!({}), std::slice::from_ref(&ready)), &users, vec![]),
             ("disabled on purpose", key("Disabled", &json!({}), std::slice::from_ref(&ready)), &users, vec![]),
             (

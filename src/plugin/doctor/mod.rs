@@ -3,6 +3,7 @@
 pub mod findings;
 
 use std::{
+    collections::BTreeSet,
     fmt::Debug,
     process::ExitCode,
     time::{Duration, Instant},
@@ -11,7 +12,7 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::{
     admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
-    core::v1::Pod,
+    core::v1::{Pod, Secret},
 };
 use kube::{Api, Resource, ResourceExt, api::ListParams, core::NamespaceResourceScope};
 use serde::{Serialize, de::DeserializeOwned};
@@ -20,16 +21,17 @@ use super::{
     arguments::DoctorArguments,
     failure::Failure,
     output::{Paint, print, serialized},
-    session::{Session, list_all},
+    session::{Session, list_all, list_with},
 };
 use crate::{
     api::{
-        ClusterKeyStore, CustomerMasterKey, DataKey, GROUP, VERSION, crds,
+        ClusterKeyStore, CustomerMasterKey, DataKey, GROUP, VERSION, crds, metadata,
         policies::{self, PolicyOptions},
     },
     cluster::Guarded,
+    store::embedded::inspect,
 };
-use findings::{Finding, Horizon, Severity, about_data_key, about_key, about_key_store, unreadable};
+use findings::{Finding, Horizon, Severity, about_data_key, about_key, about_key_store, orphaned, unreadable};
 
 /// How long to wait between two looks at what the operator has yet to answer.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
@@ -85,7 +87,8 @@ pub async fn doctor(session: &Session, arguments: &DoctorArguments) -> Result<Ex
         policies(session, &mut report).await;
         let objects = Objects::read(session, arguments).await?;
         operator(session, arguments, &objects, &mut report).await;
-        key_stores(session, &mut report).await;
+        let told = key_stores(session, &mut report).await;
+        records(session, arguments, &objects, &told, &mut report).await;
         judge(&objects, horizon, &mut report);
     }
     match arguments.output {
@@ -115,7 +118,7 @@ async fn kinds(session: &Session, report: &mut Report) -> Result<bool, Failure> 
 
 /// Whether our policies are there, and in force.
 async fn policies(session: &Session, report: &mut Report) {
-    let names = |listed: Vec<String>| listed.into_iter().collect::<std::collections::BTreeSet<_>>();
+    let names = |listed: Vec<String>| listed.into_iter().collect::<BTreeSet<_>>();
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(session.client.clone());
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(session.client.clone());
     let listed = async {
@@ -164,6 +167,11 @@ impl Objects {
         };
         let data_keys = session.list(namespace.as_deref()).await?;
         Ok(Self { keys, data_keys, namespace })
+    }
+
+    /// Whether all objects of a namespace are among them.
+    fn covers(&self, namespace: &str) -> bool {
+        self.namespace.as_deref().is_none_or(|only| only == namespace)
     }
 
     fn place(&self) -> String {
@@ -270,20 +278,53 @@ where
     silent.into_iter().map(|(namespace, name, _)| format!("{kind} {namespace}/{name}")).collect()
 }
 
-async fn key_stores(session: &Session, report: &mut Report) {
+/// Answers the stores that say themselves which of their keys have no object, as `KIND/NAME`.
+async fn key_stores(session: &Session, report: &mut Report) -> Vec<String> {
     let api: Api<Guarded<ClusterKeyStore>> = Api::all(session.client.clone());
-    match list_all(&api).await {
-        Err(error) => report.skip("key stores", &error),
-        Ok(stores) => {
-            let found = stores.iter().flat_map(|store| match &store.0 {
-                Ok(store) => about_key_store(store),
-                Err(error) => {
-                    vec![unreadable(format!("ClusterKeyStore {}", store.name_any()), &error.problem)]
-                }
-            });
-            report.add("key stores", stores.len().to_string(), found.collect());
+    let stores = match list_all(&api).await {
+        Err(error) => {
+            report.skip("key stores", &error);
+            return Vec::new();
         }
-    }
+        Ok(stores) => stores,
+    };
+    let found = stores.iter().flat_map(|store| match &store.0 {
+        Ok(store) => about_key_store(store),
+        Err(error) => vec![unreadable(format!("ClusterKeyStore {}", store.name_any()), &error.problem)],
+    });
+    report.add("key stores", stores.len().to_string(), found.collect());
+    let tells = |store: &ClusterKeyStore| store.status.as_ref().is_some_and(|status| status.orphaned_keys.is_some());
+    let readable = stores.iter().filter_map(|store| store.0.as_ref().ok());
+    readable.filter(|store| tells(store)).map(|store| format!("ClusterKeyStore/{}", store.name_any())).collect()
+}
+
+/// Looks for key records without an object, in the stores that do not tell: the one that is there without an object has
+/// no status to say it in.
+async fn records(
+    session: &Session,
+    arguments: &DoctorArguments,
+    objects: &Objects,
+    told: &[String],
+    report: &mut Report,
+) {
+    let api: Api<Secret> = Api::namespaced(session.client.clone(), &arguments.operator.operator_namespace);
+    let of_type = ListParams::default().fields(&format!("type={}", metadata::KEY_RECORD_TYPE));
+    let records: Vec<_> = match list_with(&api, of_type).await {
+        Ok(secrets) => secrets.iter().filter_map(|secret| inspect::record(secret).ok()).collect(),
+        Err(error) => return report.skip("records", &error),
+    };
+    let there: BTreeSet<_> =
+        objects.keys.iter().map(|key| (key.namespace().unwrap_or_default(), key.name_any())).collect();
+    let orphans: Vec<_> = records
+        .iter()
+        .map(|key| &key.record)
+        .filter(|record| !record.owner.released && !record.abandoned && !record.is_tombstone())
+        .filter(|record| !told.contains(&record.store) && objects.covers(&record.owner.namespace))
+        .filter(|record| !there.contains(&(record.owner.namespace.clone(), record.owner.name.clone())))
+        .map(|record| (record.key_id.to_string(), record.owner.namespace.clone(), record.owner.name.clone()))
+        .collect();
+    let about = format!("records in {}", arguments.operator.operator_namespace);
+    report.add("records", records.len().to_string(), orphaned(&about, orphans.len(), &orphans).into_iter().collect());
 }
 
 /// What there is to say about the keys and data keys.

@@ -19,6 +19,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use super::{
     arguments::PlanArguments,
@@ -48,7 +49,7 @@ pub async fn plan(session: &Session, arguments: &PlanArguments) -> Result<ExitCo
         arguments,
         how: Applying { field_manager: arguments.field_manager.clone(), force_conflicts: arguments.force_conflicts },
         declared: Declared::default(),
-        data_keys: data_keys(session).await,
+        data_keys: OnceCell::new(),
         now: Timestamp::now(),
     };
     let report = planner.report(manifests).await;
@@ -75,7 +76,8 @@ struct Planner<'a> {
     arguments: &'a PlanArguments,
     how: Applying,
     declared: Declared,
-    data_keys: Vec<DataKey>,
+    /// All that can be seen, once somebody asks.
+    data_keys: OnceCell<Vec<DataKey>>,
     now: Timestamp,
 }
 
@@ -147,10 +149,11 @@ impl Planner<'_> {
             return preview(&Api::all_with(client, &resource), manifest, &self.how).await;
         }
         let namespace = self.namespace(manifest)?;
+        let manifest = &in_namespace(manifest, &namespace);
         let api: Api<DynamicObject> = Api::namespaced_with(client, &namespace, &resource);
         match preview(&api, manifest, &self.how).await {
             Err(error) if is_missing_namespace(&error) && self.declared.namespaces.contains_key(&namespace) => {
-                Ok(unseen(manifest, &namespace))
+                Ok(unseen(manifest))
             }
             answer => answer,
         }
@@ -202,22 +205,23 @@ impl Planner<'_> {
         match observer.look(live.as_ref(), after).await? {
             Sight::Hidden(why) => {
                 let action = action(is_new, &[], &entry.changed_fields);
-                Ok(Entry { action, assumptions: not_asked.into_iter().chain([why]).collect(), ..entry })
+                Ok(Entry { action, unknown: Some(why), assumptions: not_asked.into_iter().collect(), ..entry })
             }
             Sight::Clear { observed, material_is_there, assumptions } => {
                 let world = World { capabilities: CAPABILITIES, now: self.now, material_is_there };
                 let course = simulate(*observed, world).map_err(|error| manifest.problem(error.to_string()))?;
                 let effects = effects(&course, self.now);
                 let action = action(is_new, &effects, &entry.changed_fields);
-                let used_by = if action == Action::Destroy { self.users(&namespace, &name) } else { Vec::new() };
+                let used_by = if action == Action::Destroy { self.users(&namespace, &name).await } else { Vec::new() };
                 let assumptions = not_asked.into_iter().chain(assumptions).collect();
                 Ok(Entry { action, effects, used_by, not_ready: not_ready(&course), assumptions, ..entry })
             }
         }
     }
 
-    fn users(&self, namespace: &str, name: &str) -> Vec<String> {
-        let under = self.data_keys.iter().filter(|data_key| refers_to(data_key, namespace, name));
+    async fn users(&self, namespace: &str, name: &str) -> Vec<String> {
+        let all = self.data_keys.get_or_init(|| data_keys(self.session)).await;
+        let under = all.iter().filter(|data_key| refers_to(data_key, namespace, name));
         under.map(|d| format!("DataKey {}/{}", d.namespace().unwrap_or_default(), d.name_any())).collect()
     }
 
@@ -237,6 +241,7 @@ impl Planner<'_> {
             changed_fields: Vec::new(),
             used_by: Vec::new(),
             not_ready: None,
+            unknown: None,
             assumptions: Vec::new(),
             error: None,
         }
@@ -263,10 +268,19 @@ fn is_missing_namespace(error: &Failure) -> bool {
     status.code == 404 && status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
 }
 
+/// The manifest, with its namespace.
+fn in_namespace(manifest: &Manifest, namespace: &str) -> Manifest {
+    let mut manifest = manifest.clone();
+    manifest.object["metadata"]["namespace"] = json!(namespace);
+    manifest
+}
+
 /// An object in a namespace that is declared but not there yet: as the manifest has it. No API server has looked at it.
-fn unseen(manifest: &Manifest, namespace: &str) -> Preview {
+fn unseen(manifest: &Manifest) -> Preview {
     let mut after = manifest.object.clone();
-    after["metadata"]["namespace"] = json!(namespace);
+    // What the API server would give it.
+    after["metadata"]["uid"] = json!("new");
+    after["metadata"]["generation"] = json!(1);
     if after["spec"].is_null() {
         after["spec"] = json!({});
     }

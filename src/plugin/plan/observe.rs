@@ -20,7 +20,11 @@ use crate::{
     cluster::{KeyStoreView, NamespaceView},
     controller::customer_master_key::{AliasFacts, plan::Observed, slot},
     kms::KeyRecord,
-    plugin::{failure::Failure, refers_to, session::Session},
+    plugin::{
+        failure::Failure,
+        refers_to,
+        session::{Session, list_with},
+    },
     store::{
         AliasClaim, AliasSlot, Freshness, KeySlot, Revision, SlotView, StoreError, StoredKey,
         embedded::inspect::{self, CAPABILITIES},
@@ -80,7 +84,7 @@ impl Observer<'_> {
             Ok(found) => (found, false),
             Err(error) if error.is_forbidden() => {
                 let uid = namespace.as_ref().map(|n| n.uid.clone()).unwrap_or_default();
-                match self.from_status(live, &after, &uid) {
+                match self.by_status(live, &after, &uid) {
                     Ok(view) => {
                         assumptions.push(format!(
                             "the key is as its status says: its record, a Secret in {}, could not be read",
@@ -173,9 +177,8 @@ impl Observer<'_> {
         for generation in 0.. {
             let Some(secret) = self.secrets().get_opt(&inspect::record_name(slot, generation)).await? else { break };
             match inspect::record(&secret) {
-                Ok(key) if key.record.abandoned || KeySlot::of_owner(&key.record) != *slot => {
-                    view.abandoned.push(key.record.key_id);
-                }
+                Ok(key) if key.record.abandoned => view.abandoned.push(key.record.key_id),
+                Ok(key) if KeySlot::of_owner(&key.record) != *slot => view.adopted.push(key.record.key_id),
                 Ok(key) => {
                     view.current = Some(key);
                     break;
@@ -188,13 +191,13 @@ impl Observer<'_> {
 
     async fn key_with_id(&self, store: &str, id: Uuid) -> Result<Option<StoredKey>, Failure> {
         let of_type = ListParams::default().fields(&format!("type={}", metadata::KEY_RECORD_TYPE));
-        let records = self.secrets().list(&of_type).await?;
-        let mut keys = records.items.iter().filter_map(|secret| inspect::record(secret).ok());
+        let records = list_with(&self.secrets(), of_type).await?;
+        let mut keys = records.iter().filter_map(|secret| inspect::record(secret).ok());
         Ok(keys.find(|key| key.record.key_id == id && key.record.store == store))
     }
 
     /// The key, from the status of its object. An error says why that is not enough.
-    fn from_status(
+    fn by_status(
         &self,
         live: Option<&CustomerMasterKey>,
         after: &CustomerMasterKey,

@@ -6,7 +6,7 @@ use kube::{
     api::{Patch, PatchParams},
     core::DynamicObject,
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::manifests::Manifest;
 use crate::plugin::failure::Failure;
@@ -124,7 +124,13 @@ fn way(live: Option<&Value>, manifest: &Value, manager: Option<&str>) -> Way {
     }
     let last_applied = live.and_then(|live| live["metadata"]["annotations"][LAST_APPLIED].as_str());
     if let (Some(live), Some(Ok(last))) = (live, last_applied.map(serde_json::from_str::<Value>)) {
-        return Way::ClientSide(three_way(&last, manifest, live));
+        let mut manifest = manifest.clone();
+        // kubectl's own annotation is always among those that are applied: so not all of them go when the manifest
+        // has none.
+        if manifest["metadata"]["annotations"].is_null() {
+            manifest["metadata"]["annotations"] = json!({});
+        }
+        return Way::ClientSide(three_way(&last, &manifest, live));
     }
     let applied =
         |entry: &&Value| entry["operation"] == "Apply" && entry["subresource"].as_str().unwrap_or("").is_empty();
@@ -159,8 +165,6 @@ fn three_way(last: &Value, manifest: &Value, live: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -192,7 +196,10 @@ mod tests {
         assert_eq!(way(Some(&applied(&["flux"])), &manifest, None), server_side("flux"));
         assert_eq!(way(Some(&applied(&["flux", "kubectl"])), &manifest, None), server_side("kubectl"));
         assert_eq!(way(Some(&applied(&[])), &manifest, None), server_side("kubectl"));
-        assert_eq!(way(Some(&last), &manifest, None), Way::ClientSide(json!({"spec": {"a": null}})));
+        assert_eq!(
+            way(Some(&last), &manifest, None),
+            Way::ClientSide(json!({"metadata": {"annotations": {}}, "spec": {"a": null}}))
+        );
         assert_eq!(way(Some(&last), &manifest, Some("ci")), server_side("ci"));
     }
 

@@ -1,5 +1,7 @@
 //! What a plan says: lines for people, data for programs, and the exit status.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -86,6 +88,9 @@ pub struct Entry {
     /// Why the object is not as declared in the end: reason and message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_ready: Option<(String, String)>,
+    /// Why what becomes of the key is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
     /// What was not looked at, but taken to be so.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub assumptions: Vec<String>,
@@ -105,7 +110,9 @@ pub struct Report {
 
 /// What a course of steps does to a key. What is only written down about it (finalizer, status) is not among it.
 pub fn effects(course: &Course, now: Timestamp) -> Vec<Effect> {
-    course.steps.iter().flat_map(|step| of_step(step, now)).collect()
+    // An import that fails is no effect; why it fails is said.
+    let fails = |step: &Step| matches!(step, Step::ImportMaterial { .. }) && course.end.import_problem.is_some();
+    course.steps.iter().filter(|step| !fails(step)).flat_map(|step| of_step(step, now)).collect()
 }
 
 fn of_step(step: &Step, now: Timestamp) -> Vec<Effect> {
@@ -207,15 +214,27 @@ impl Report {
 
     /// For a person.
     pub fn text(&self, paint: Paint) -> String {
-        let title = |entry: &Entry| match (entry.kind.as_str(), entry.namespace.as_str()) {
-            ("CustomerMasterKey", namespace) => format!("{namespace}/{}", entry.name),
-            (kind, "") => format!("{kind} {}", entry.name),
-            (kind, namespace) => format!("{kind} {namespace}/{}", entry.name),
-        };
-        let width = self.plan.iter().map(|entry| title(entry).chars().count()).max().unwrap_or_default();
+        let width = self.plan.iter().map(|entry| entry.title().chars().count()).max().unwrap_or_default();
         let lines: String =
-            self.plan.iter().map(|entry| entry.text(&format!("{:width$}", title(entry)), paint)).collect();
-        format!("{lines}{}{}\n", if lines.is_empty() { "" } else { "\n" }, self.summary())
+            self.plan.iter().map(|entry| entry.text(&format!("{:width$}", entry.title()), paint)).collect();
+        let gap = if lines.is_empty() { "" } else { "\n" };
+        format!("{lines}{gap}{}{}\n", self.assumptions(paint), self.summary())
+    }
+
+    /// What was taken for granted, once each, and about which objects.
+    fn assumptions(&self, paint: Paint) -> String {
+        let mut about: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for entry in &self.plan {
+            entry.assumptions.iter().for_each(|a| about.entry(a.as_str()).or_default().push(entry.title()));
+        }
+        if about.is_empty() {
+            return String::new();
+        }
+        let line = |(assumption, titles): (&str, Vec<String>)| {
+            let of = if titles.len() == self.plan.len() { String::new() } else { format!(" ({})", some_of(&titles)) };
+            paint.faint(&format!("  {assumption}{of}")) + "\n"
+        };
+        format!("{}\n{}\n", paint.faint("Taken for granted:"), about.into_iter().map(line).collect::<String>())
     }
 
     fn summary(&self) -> String {
@@ -235,6 +254,15 @@ impl Report {
 }
 
 impl Entry {
+    /// The object, for a line: a key is what this is about, and has no kind.
+    fn title(&self) -> String {
+        match (self.kind.as_str(), self.namespace.as_str()) {
+            ("CustomerMasterKey", namespace) => format!("{namespace}/{}", self.name),
+            (kind, "") => format!("{kind} {}", self.name),
+            (kind, namespace) => format!("{kind} {namespace}/{}", self.name),
+        }
+    }
+
     fn text(&self, title: &str, paint: Paint) -> String {
         let painted = |text: &str| match self.action {
             Action::Unchanged => paint.faint(text),
@@ -249,11 +277,7 @@ impl Entry {
         if let Some((reason, message)) = &self.not_ready {
             out += &format!("    {}: {message}\n", paint.careful(&format!("then not Ready, {reason}")));
         }
-        out.extend(
-            self.assumptions
-                .iter()
-                .map(|assumption| paint.faint(&format!("    taken for granted: {assumption}")) + "\n"),
-        );
+        out.extend(self.unknown.iter().map(|why| format!("    {}: {why}\n", paint.careful("not known"))));
         out
     }
 

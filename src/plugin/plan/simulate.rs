@@ -134,18 +134,15 @@ fn revision() -> Revision {
 }
 
 fn see(o: &mut Observed, record: KeyRecord) {
+    let before = o.key.as_ref().ok().cloned().unwrap_or_default();
     let current = Some(StoredKey { record: Arc::new(record), revision: revision() });
-    o.key = Ok(SlotView { current, ..before(o) });
+    o.key = Ok(SlotView { current, ..before });
 }
 
 fn give_up(o: &mut Observed, key_id: Uuid) {
-    let mut view = SlotView { current: None, ..before(o) };
+    let mut view = o.key.as_ref().ok().cloned().unwrap_or_default();
     view.abandoned.push(key_id);
-    o.key = Ok(view);
-}
-
-fn before(o: &Observed) -> SlotView {
-    o.key.as_ref().map(SlotView::clone).unwrap_or_default()
+    o.key = Ok(SlotView { current: None, ..view });
 }
 
 /// The step that imports material, which is taken to be acceptable: nobody read it.

@@ -91,7 +91,8 @@ fn a_new_object_makes_a_key() {
 fn changes_are_told_with_what_is_lost_by_them() {
     let date = at(NOW + 30 * 86_400).to_string();
     let scheduled = || after_steps(&[KeyStep::ScheduleDeletion { days: 7 }]);
-    let rows: [(&str, Value, KeyRecord, Vec<(String, bool)>); 8] = [
+    type Row = (&'static str, Value, KeyRecord, Vec<(String, bool)>);
+    let rows: [Row; 8] = [
         ("nothing", json!({}), record(), vec![]),
         ("a description", json!({"description": "x"}), record(), vec![("set description".into(), false)]),
         ("disabling", json!({"enabled": false}), record(), vec![("disable".into(), true)]),
@@ -165,6 +166,7 @@ fn rule_9_material_is_imported_if_its_secret_is_there_and_deleted_with_a_loss() 
 
     let missing = course_with(observed(object(&declared), Some(external)), false);
     assert_eq!(not_ready(&missing).unwrap().0, "MaterialNotFound");
+    assert_eq!(said(&missing), []);
 
     let Ok(SlotView { current: Some(imported), .. }) = there.end.key else { panic!("no key") };
     let removed = course(observed(object(&json!({"origin": "EXTERNAL"})), Some((*imported.record).clone())));
@@ -192,6 +194,7 @@ fn entry(action: Action, what: &str) -> Entry {
         changed_fields: vec![],
         used_by: vec![],
         not_ready: None,
+        unknown: None,
         assumptions: vec![],
         error: None,
     }
@@ -221,12 +224,14 @@ fn lines_are_for_people() {
     lost.used_by = vec!["DataKey shop/dek".into()];
     let mut stalled = entry(Action::Unchanged, "");
     stalled.not_ready = Some(("AliasConflict".into(), "Taken.".into()));
+    stalled.assumptions = vec!["all is well".into()];
     let report = Report { plan: vec![entry(Action::Create, "create key"), lost, stalled], skipped: 2 };
     assert_eq!(
         report.text(Paint::fixed(false)),
         "+ shop/orders  create key\n\
          ! shop/orders  disable\n    used by DataKey shop/dek\n\
          = shop/orders  unchanged\n    then not Ready, AliasConflict: Taken.\n\n\
+         Taken for granted:\n  all is well (shop/orders)\n\n\
          Plan: 1 to create, 1 with loss, 1 unchanged, 2 of other kinds passed over.\n"
     );
 }
