@@ -1,0 +1,201 @@
+//! Plays the same steps to both sides, and compares.
+//!
+//! Where the operator is interrupted nobody knows how far it got, so the reference is a set of what may be: it grows
+//! with every interruption, and when everything has come to rest only what the real one shows is kept.
+
+use std::collections::BTreeMap;
+
+use cmk_operator::api::cluster_key_store::OnNamespaceRecreated;
+use jiff::Timestamp;
+
+use crate::{
+    acts::{Act, NAMES, Step, Trouble},
+    audit::Audit,
+    cluster::Fault,
+    compare::{compare, summary},
+    reference::{Model, Object, Until},
+    world::World,
+};
+
+/// What may be: and what the operator may have seen of it.
+#[derive(Clone, PartialEq)]
+struct Possible {
+    model: Model,
+    seen: BTreeMap<u8, Object>,
+}
+
+/// Both sides.
+pub struct Player {
+    world: World,
+    possible: Vec<Possible>,
+    audit: Audit,
+    uids: u32,
+}
+
+impl Player {
+    pub fn new(seed: u64, on_namespace_recreated: OnNamespaceRecreated) -> Self {
+        let model = Model {
+            keys: Vec::new(),
+            objects: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            secret: None,
+            data_keys: BTreeMap::new(),
+            namespace: 0,
+            terminating: false,
+            adopts: false,
+            new_keys: on_namespace_recreated == OnNamespaceRecreated::NewKey,
+            skewed: false,
+        };
+        Self {
+            world: World::new(seed, on_namespace_recreated),
+            possible: vec![Possible { model, seen: BTreeMap::new() }],
+            audit: Audit::default(),
+            uids: 0,
+        }
+    }
+
+    /// Plays a step.
+    ///
+    /// # Errors
+    /// What differs, or does not hold.
+    pub fn play(&mut self, step: &Step) -> Result<(), String> {
+        self.world.wait(step.wait);
+        self.act(&step.act);
+        self.trouble(step.trouble);
+        self.audit.look(&self.world)?;
+        self.world.wait(step.outage);
+        let is_new_namespace = matches!(step.act, Act::NewNamespace);
+        if step.settles || is_new_namespace {
+            self.settle()?;
+        }
+        if is_new_namespace {
+            self.world.renew_namespace();
+            self.each(Model::renew_namespace);
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, act: &Act) {
+        let (now, uids) = (self.world.now(), self.uids);
+        self.world.act(act);
+        self.each(|model| model.act(act, now, &mut uids.clone()));
+        self.uids += 1;
+    }
+
+    fn each(&mut self, change: impl Fn(&mut Model)) {
+        self.possible.iter_mut().for_each(|possible| change(&mut possible.model));
+        self.dedup();
+    }
+
+    fn dedup(&mut self) {
+        let mut distinct: Vec<Possible> = Vec::new();
+        for possible in self.possible.drain(..) {
+            if !distinct.contains(&possible) {
+                distinct.push(possible);
+            }
+        }
+        self.possible = distinct;
+    }
+
+    fn trouble(&mut self, trouble: Trouble) {
+        match trouble {
+            Trouble::None => {}
+            Trouble::Failure { name, calls, takes_effect, kills } => {
+                self.world.catch_up_all();
+                self.see();
+                self.world.server.set_fault(Fault::In { calls, takes_effect, kills });
+                self.interrupted(name);
+                if self.world.server.is_dead() {
+                    self.world.restart();
+                    self.see();
+                }
+                self.world.server.set_fault(Fault::None);
+            }
+            Trouble::Lag { namespaces, objects, records, aliases } => {
+                self.world.catch_up(!namespaces, !objects, !records, !aliases);
+                if !objects {
+                    self.see();
+                }
+                NAMES.into_iter().for_each(|name| self.interrupted(name));
+            }
+        }
+    }
+
+    /// The watch shows all objects.
+    fn see(&mut self) {
+        self.possible.iter_mut().for_each(|possible| possible.seen.clone_from(&possible.model.objects));
+    }
+
+    /// A pass that may not come to its end.
+    fn interrupted(&mut self, name: u8) {
+        // What went wrong is what was asked for.
+        drop(self.world.pass(name));
+        let now = self.world.now();
+        self.possible = self.possible.iter().flat_map(|possible| possible.interrupted(name, now)).collect();
+        self.dedup();
+    }
+
+    fn settle(&mut self) -> Result<(), String> {
+        self.world.settle()?;
+        self.audit.look(&self.world)?;
+        let now = self.world.now();
+        self.each(|model| *model = model.settle(now));
+        self.see();
+        let mut closest: Option<(usize, Vec<String>, Model)> = None;
+        let world = &self.world;
+        self.possible.retain_mut(|possible| {
+            let said = possible.model.clone();
+            let differences = compare(world, &mut possible.model).0;
+            if differences.is_empty() {
+                return true;
+            }
+            if closest.as_ref().is_none_or(|(count, ..)| differences.len() < *count) {
+                closest = Some((differences.len(), differences, said));
+            }
+            false
+        });
+        self.see();
+        self.dedup();
+        match closest {
+            Some((_, differences, said)) if self.possible.is_empty() => Err(self.describe(&differences, &said)),
+            _ => Ok(()),
+        }
+    }
+
+    fn describe(&self, differences: &[String], said: &Model) -> String {
+        let now = self.world.now();
+        let records: Vec<_> = self.world.records().iter().map(|key| summary(&key.record, now)).collect();
+        format!(
+            "at {now}:\n  {}\nrecords:\n  {}\nthe reference: {said:#?}",
+            differences.join("\n  "),
+            records.join("\n  ")
+        )
+    }
+}
+
+impl Possible {
+    /// What there may be after a pass that was interrupted somewhere.
+    fn interrupted(&self, name: u8, now: Timestamp) -> Vec<Self> {
+        let current = self.model.objects.get(&name);
+        let seen = self.seen.get(&name);
+        let mut after = vec![self.clone()];
+        if seen == current {
+            let models = Until::ALL.map(|until| self.model.pass(name, now, until));
+            after.extend(models.into_iter().map(|model| Self { model, seen: self.seen.clone() }));
+        } else if let Some(seen) = seen {
+            // The pass is over an object of the past: its writes to the object fail, those to the record need not.
+            for until in [Until::GivenUp, Until::Recorded] {
+                let mut before = self.model.clone();
+                before.objects.insert(name, seen.clone());
+                let mut model = before.pass(name, now, until);
+                match current {
+                    Some(current) => drop(model.objects.insert(name, current.clone())),
+                    None => drop(model.objects.remove(&name)),
+                }
+                after.push(Self { model, seen: self.seen.clone() });
+            }
+        }
+        after
+    }
+}
