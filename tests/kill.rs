@@ -22,7 +22,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use cmk_operator::{
     api::{DataKey, conditions, metadata},
     kms::EncryptionContext,
-    store::{Freshness, KeySlot, KeyStore},
+    store::{Freshness, KeyStore},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
@@ -306,7 +306,7 @@ async fn count(world: &World, expected: &BTreeMap<usize, Fate>, seen: &Deliverie
         let secret = world.secrets().get(&name).await.unwrap();
         let first = deliveries[&name].first().unwrap();
         assert_eq!(&entry(&secret, "plaintext"), first, "{name}");
-        let slot = KeySlot { namespace: world.namespace.clone(), name: format!("key-{i}") };
+        let slot = world.slot(&format!("key-{i}"));
         let key = store.find(&slot, Freshness::Live).await.unwrap().current.unwrap();
         let blob = BASE64_STANDARD.decode(data_key.status.unwrap().ciphertext_blob.unwrap()).unwrap();
         let context = EncryptionContext::new().with_entry(metadata::DATA_KEY, format!("{}/{name}", world.namespace));

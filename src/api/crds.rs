@@ -3,7 +3,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
-use kube::CustomResourceExt;
+use kube::{CustomResourceExt, Resource};
 use serde::Serialize;
 use serde_yaml_ng::Value;
 
@@ -24,7 +24,9 @@ fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
             refuse_null(schema);
-            default_empty_spec(schema);
+            if crd.spec.names.kind != ClusterKeyStore::kind(&()) {
+                default_empty_spec(schema);
+            }
         }
     }
     crd
@@ -32,7 +34,8 @@ fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
 
 /// Lets `spec: {}` be applied over a spec that had fields. Server-side apply leaves `spec: null` then, which is
 /// no object and would be refused; a default takes its place. It is the only default, and empty: the API server
-/// still writes nothing into spec. A spec with required fields needs no help, as it never becomes empty.
+/// still writes nothing into spec. A spec with required fields, or of a key store, needs no help, as it is never
+/// empty.
 fn default_empty_spec(schema: &mut JSONSchemaProps) {
     let spec = schema.properties.as_mut().and_then(|properties| properties.get_mut("spec"));
     if let Some(spec) = spec.filter(|spec| spec.required.as_ref().is_none_or(Vec::is_empty)) {
@@ -111,7 +114,8 @@ mod tests {
                 assert!(path.ends_with('}') || schema.description.is_some(), "{path} has no description");
                 assert_eq!(schema.x_kubernetes_preserve_unknown_fields, None, "{path} takes anything");
                 assert_eq!(schema.nullable, None, "{path} can be null");
-                let default = path.ends_with("Key.spec").then(|| JSON(serde_json::json!({})));
+                let default =
+                    ["CustomerMasterKey.spec", "DataKey.spec"].contains(&path).then(|| JSON(serde_json::json!({})));
                 assert_eq!(schema.default, default, "the API server would write the default of {path} into spec");
                 assert!(!schema.format.as_deref().unwrap_or_default().starts_with("uint"), "{path} is unsigned");
                 assert!(schema.any_of.is_none() && schema.one_of.is_none(), "{path} is a choice");

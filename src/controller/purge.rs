@@ -91,14 +91,6 @@ pub fn clocks_agree(local: Timestamp, server: Timestamp, tolerance: SignedDurati
     local.duration_since(server).abs() <= tolerance
 }
 
-/// When the next key is due, after `now`.
-#[must_use]
-pub fn next_due(keys: &[StoredKey], now: Timestamp) -> Option<SignedDuration> {
-    let living = keys.iter().filter(|k| !k.record.is_tombstone());
-    let dates = living.filter_map(|k| k.record.deletion.as_ref()).map(|d| d.delete_date.duration_since(now));
-    dates.filter(|wait| wait.is_positive()).min()
-}
-
 /// Erases what is due and allowed. Answers whose objects should be told of a change:
 /// namespaces and names.
 ///
@@ -194,8 +186,6 @@ mod tests {
         let keys = [pending(1, 100), pending(2, 101), stored(3, |_| ())];
         assert_eq!(select(&keys, at(99)), Selection::default());
         assert_eq!(select(&keys, at(100)).erase, [Uuid::from_u128(1)]);
-        assert_eq!(next_due(&keys, at(100)), Some(SignedDuration::from_secs(1)));
-        assert_eq!(next_due(&keys, at(101)), None);
     }
 
     #[test]

@@ -299,17 +299,6 @@ impl KeyRecord {
         add_days(self.primary_version()?.creation_date, days)
     }
 
-    /// The next time after which something is to be done that nobody asks for: erasing, rotating, letting material
-    /// expire.
-    #[must_use]
-    pub fn next_event(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.is_tombstone() {
-            return None;
-        }
-        let deletion = self.deletion.as_ref().map(|d| d.delete_date);
-        [deletion, self.material_expire_time(), self.next_rotation(now)].into_iter().flatten().min()
-    }
-
     /// The version that encrypts: the newest. None for a tombstone.
     #[must_use]
     pub fn primary_version(&self) -> Option<&RecordVersion> {

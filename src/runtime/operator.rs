@@ -20,7 +20,7 @@ use crate::{
     api::{CustomerMasterKey, DataKey},
     clock::Clock,
     cluster::{Cluster, KubeCluster, Views},
-    controller::{Attempts, Context, Expectations, customer_master_key, data_key, orphans::Orphans, purge},
+    controller::{Attempts, Context, Expectations, alarms, customer_master_key, data_key, orphans::Orphans, purge},
     crypto::{Random, RootKeyRing},
     store::{
         KeyStore,
@@ -302,7 +302,8 @@ async fn root_keys(
     root_key::from_secret(cluster, &settings.namespace, settings.no_new_keys, random, count).await
 }
 
-/// Erases keys when they are due, and looks for records without an object.
+/// Erases keys when they are due, has those looked at whose other dates have come, and looks for records without an
+/// object.
 async fn sweep<C: Cluster, S: KeyStore>(context: Arc<Context<C, S>>, settings: Settings, triggers: Triggers) {
     let orphans = Orphans::default();
     loop {
@@ -312,7 +313,9 @@ async fn sweep<C: Cluster, S: KeyStore>(context: Arc<Context<C, S>>, settings: S
             Err(error) => tracing::warn!(%error, "keys are due, and can't be erased now"),
         }
         orphans.sweep(&context).await;
-        let due = purge::next_due(&context.store.keys(), context.clock.now());
+        let (keys, now) = (context.store.keys(), context.clock.now());
+        alarms::due(&keys, now).iter().for_each(|(namespace, name)| triggers.key_alone(namespace, name));
+        let due = alarms::next(&keys, now);
         let wait = due.and_then(|due| Duration::try_from(due).ok()).map_or(SWEEP, |due| due.min(SWEEP));
         tokio::select! {
             () = sleep(wait) => {}

@@ -8,15 +8,14 @@ use cmk_operator::{
     kms::EncryptionContext,
     runtime::metrics::Metrics,
     store::{
-        Freshness, KeySlot, KeyStore, StoredKey,
-        embedded::{EmbeddedConfig, EmbeddedStore, root_key},
+        Freshness, KeyStore, StoredKey,
+        embedded::{EmbeddedStore, root_key},
     },
 };
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
-    runtime::reflector::store::Writer,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -31,7 +30,7 @@ pub const CIPHERTEXT_BLOB: &str = "ciphertextBlob";
 
 /// The cluster as the operator sees it, without its watches.
 pub async fn operator_cluster(world: &World) -> KubeCluster {
-    let views = Views { namespaces: Writer::default().as_reader(), scopes: vec![], keys: vec![] };
+    let views = Views { scopes: vec![], ..Views::blind() };
     KubeCluster::new(world.operator_client().await, views)
 }
 
@@ -40,7 +39,7 @@ pub async fn store(world: &World) -> EmbeddedStore<KubeCluster> {
     let secret = world.operator_secrets().get(metadata::ROOT_KEY_SECRET).await.unwrap();
     let ring = root_key::decode(&secret, &world.operator_namespace).unwrap();
     EmbeddedStore::new(
-        EmbeddedConfig::default_store(&world.operator_namespace),
+        &world.operator_namespace,
         operator_cluster(world).await,
         Arc::new(ring),
         world.clock.clone(),
@@ -50,7 +49,7 @@ pub async fn store(world: &World) -> EmbeddedStore<KubeCluster> {
 
 /// The key of a `CustomerMasterKey` of the test, as the store holds it now.
 pub async fn stored_key(world: &World, store: &EmbeddedStore<KubeCluster>, name: &str) -> StoredKey {
-    let slot = KeySlot { namespace: world.namespace.clone(), name: name.to_owned() };
+    let slot = world.slot(name);
     store.find(&slot, Freshness::Live).await.unwrap().current.unwrap()
 }
 

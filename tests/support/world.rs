@@ -10,7 +10,7 @@ use std::{
 };
 
 use cmk_operator::{
-    api::{CustomerMasterKey, DataKey, conditions, crds, metadata, policies},
+    api::{ClusterKeyStore, CustomerMasterKey, DataKey, KeyStoreRef, conditions, crds, metadata, policies},
     clock::Clock,
     cluster::{KubeCluster, Views},
     crypto::SystemRandom,
@@ -21,7 +21,10 @@ use cmk_operator::{
         operator::{OperatorError, Settings, Surroundings, operate},
         telemetry,
     },
-    store::embedded::{EmbeddedConfig, EmbeddedStore, root_key},
+    store::{
+        KeySlot,
+        embedded::{EmbeddedStore, root_key},
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
@@ -35,7 +38,6 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
-    runtime::reflector::store::Writer,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -99,7 +101,8 @@ pub async fn install_crds(client: Client) {
     }
     eventually("the CRDs to be served", SOON, async || {
         Api::<CustomerMasterKey>::all(client.clone()).list(&ListParams::default()).await.map_err(|e| e.to_string())?;
-        Api::<DataKey>::all(client.clone()).list(&ListParams::default()).await.map_err(|e| e.to_string())
+        Api::<DataKey>::all(client.clone()).list(&ListParams::default()).await.map_err(|e| e.to_string())?;
+        Api::<ClusterKeyStore>::all(client.clone()).list(&ListParams::default()).await.map_err(|e| e.to_string())
     })
     .await;
 }
@@ -292,12 +295,16 @@ impl World {
 
     /// The operator's key store, as a second operator would open it. Makes the root key if there is none.
     pub async fn store(&self) -> EmbeddedStore<KubeCluster> {
-        let views = Views { namespaces: Writer::default().as_reader(), scopes: vec![None], keys: vec![] };
-        let cluster = KubeCluster::new(self.operator_client().await, views);
+        let cluster = KubeCluster::new(self.operator_client().await, Views::blind());
         let (namespace, random) = (&self.operator_namespace, Arc::new(SystemRandom));
         let ring = root_key::from_secret(&cluster, namespace, false, &*random, async || Ok(0)).await.unwrap();
-        let config = EmbeddedConfig::default_store(namespace);
-        EmbeddedStore::new(config, cluster, Arc::new(ring), self.clock.clone(), random)
+        EmbeddedStore::new(namespace, cluster, Arc::new(ring), self.clock.clone(), random)
+    }
+
+    /// The slot of a key in the default store.
+    pub fn slot(&self, name: &str) -> KeySlot {
+        let store = KeyStoreRef::default().to_string();
+        KeySlot { store, namespace: self.namespace.clone(), name: name.to_owned() }
     }
 
     /// kubectl, as the administrator, in the test's namespace.

@@ -6,18 +6,19 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use uuid::Uuid;
 
+use super::alias::AliasFacts;
 use super::plan::{Circumstances, FreshIds, Observed, Plan, Step, plan};
 use crate::{
     api::{
-        CustomerMasterKey, CustomerMasterKeySpec,
+        ClusterKeyStoreSpec, CustomerMasterKey, CustomerMasterKeySpec,
         conditions::{PURGE_HELD, READY, RECONCILING, STALLED, find, reason},
         customer_master_key::DeletionPolicy,
         metadata,
     },
-    cluster::NamespaceView,
+    cluster::{KeyStoreView, NamespaceView},
     controller::purge::Hold,
     kms::{
-        KeyRecord, KeyStep, Origin,
+        KeyRecord, KeyStep, Origin, Owner,
         key_record::tests::{at, record},
         limits::PendingDeletionDays,
     },
@@ -28,9 +29,13 @@ const NOW: i64 = 10_000;
 
 fn circumstances() -> Circumstances {
     Circumstances {
-        capabilities: Capabilities { pending_deletion_days: PendingDeletionDays::EMBEDDED },
+        capabilities: Capabilities {
+            pending_deletion_days: PendingDeletionDays::EMBEDDED,
+            rotation_interval_days: Some((7, 2560)),
+            import: true,
+        },
         no_new_keys: false,
-        fresh: FreshIds { key: Uuid::from_u128(77), version: Uuid::from_u128(78) },
+        fresh: FreshIds { key: Uuid::from_u128(77), version: Uuid::from_u128(78), check: Uuid::from_u128(79) },
         now: at(NOW),
     }
 }
@@ -52,11 +57,20 @@ fn fresh() -> Observed {
     object.metadata.resource_version = Some("7".into());
     Observed {
         object,
-        namespace: Some(NamespaceView { uid: "ns-uid".into(), terminating: false, adopt_keys: false }),
+        namespace: Some(namespace("ns-uid")),
+        store: Some(KeyStoreView::from(&ClusterKeyStoreSpec::default())),
         key: Ok(view(None)),
         freshness: Freshness::Watched,
         held: None,
+        alias: AliasFacts::default(),
+        owner_is_gone: false,
+        data_keys: vec![],
+        import_problem: None,
     }
+}
+
+fn namespace(uid: &str) -> NamespaceView {
+    NamespaceView { uid: uid.into(), terminating: false, adopt_keys: false, labels: BTreeMap::new() }
 }
 
 /// An object whose key is there and that was taken on.
@@ -116,7 +130,14 @@ fn claim() -> KeyStep {
 }
 
 fn claim_by(namespace_uid: &str, uid: &str) -> KeyStep {
-    KeyStep::Claim { namespace_uid: namespace_uid.into(), uid: uid.into(), resource_version: "7".into() }
+    KeyStep::Claim(Owner {
+        namespace: "shop".into(),
+        namespace_uid: namespace_uid.into(),
+        name: "orders".into(),
+        uid: uid.into(),
+        resource_version: "7".into(),
+        released: false,
+    })
 }
 
 #[test]
@@ -263,7 +284,7 @@ fn rule_5_a_re_applied_object_takes_its_key_back() {
         (
             "in a namespace made anew that may adopt",
             with(taken_on(released(record())), |o| {
-                o.namespace = Some(NamespaceView { uid: "other".into(), terminating: false, adopt_keys: true });
+                o.namespace = Some(NamespaceView { adopt_keys: true, ..namespace("other") });
             }),
             vec![claim_by("other", "uid")],
         ),

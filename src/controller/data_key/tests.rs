@@ -62,8 +62,13 @@ impl Case {
         let observed = Observed {
             context: encryption_context(&object).unwrap(),
             object,
-            namespace: Some(NamespaceView { uid: "ns".into(), terminating: false, adopt_keys: false }),
-            master: Some(KeyObjectView { key_id: Some(key.record.key_id.to_string()), deleting: false }),
+            namespace: Some(NamespaceView {
+                uid: "ns".into(),
+                terminating: false,
+                adopt_keys: false,
+                labels: std::collections::BTreeMap::new(),
+            }),
+            master: Some(KeyObjectView { key_id: Some(key.record.key_id.to_string()), ..KeyObjectView::default() }),
             key: Ok(Some(key)),
             secret: None,
             ciphertext: None,

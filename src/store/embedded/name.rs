@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     fn name(store: &str, namespace: &str, name: &str, generation: u32) -> String {
-        record_name(store, &KeySlot { namespace: namespace.into(), name: name.into() }, generation)
+        record_name(&KeySlot { store: store.into(), namespace: namespace.into(), name: name.into() }, generation)
     }
 
     /// The names can't change: this is the one of version 0.1, computed with Python's hashlib.
@@ -57,6 +57,17 @@ mod tests {
             name("ClusterKeyStore/default", "shop", "orders", 0),
             "cmk-382431d1fc49d7a483505175d4f2105bdd1be49bdfa0d96ac2228fb046aeda58"
         );
+    }
+
+    /// As above.
+    #[test]
+    fn names_of_aliases_are_stable() {
+        let slot = AliasSlot {
+            store: "ClusterKeyStore/default".into(),
+            namespace: "shop".into(),
+            alias: "alias/orders".into(),
+        };
+        assert_eq!(alias_name(&slot), "cmk-alias-42a323ef17d47d50d463cbaebf3cf87e9b0acb0780fd6a1a7ea8f360b8250b2c");
     }
 
     #[test]
