@@ -167,7 +167,7 @@ impl Player {
         let now = self.world.now();
         let records: Vec<_> = self.world.records().iter().map(|key| summary(&key.record, now)).collect();
         format!(
-            "at {now}:\n  {}\nrecords:\n  {}\nthe reference: {said:#?}",
+            "at {now}:\n  {}\nrecords:\n  {}\nthe reference: {said:?}",
             differences.join("\n  "),
             records.join("\n  ")
         )

@@ -89,7 +89,7 @@ pub struct World {
     pub auditor: Store,
     pub skew: SignedDuration,
     /// The right bytes of the records that were tampered with, by the name of their Secret.
-    pub tampered: BTreeMap<String, Secret>,
+    tampered: BTreeMap<String, Secret>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -262,24 +262,25 @@ impl World {
         self.server.etcd(|etcd| etcd.keys.get(&full(name)).cloned())
     }
 
-    /// All the records that can be read, past every cache.
+    /// All records, past every cache; those that were tampered with as they were before.
     pub fn records(&self) -> Vec<StoredKey> {
-        let records = self.server.etcd(|etcd| secrets_of(etcd, OPERATOR, RECORDS));
-        let readable = records.iter().filter(|secret| !self.tampered.contains_key(&secret.name_any()));
-        readable.map(|secret| self.auditor.verify(secret).expect("the record is sound")).collect()
+        self.record_secrets().into_iter().map(|(_, key)| key).collect()
     }
 
-    /// The current key of a name, in the Secret of its record, as it would be if nobody had tampered with it.
-    fn current(&self, name: u8) -> Option<(Secret, StoredKey)> {
+    fn record_secrets(&self) -> Vec<(Secret, StoredKey)> {
         let records = self.server.etcd(|etcd| secrets_of(etcd, OPERATOR, RECORDS));
         let sound = records.into_iter().map(|secret| {
             let sound = self.tampered.get(&secret.name_any()).unwrap_or(&secret);
             let key = self.auditor.verify(sound).expect("the record is sound");
             (secret, key)
         });
-        let is_current =
-            |record: &KeyRecord| record.owner.name == object_name(name) && !record.abandoned;
-        sound.into_iter().find(|(_, key)| is_current(&key.record))
+        sound.collect()
+    }
+
+    /// The current key of a name, with the Secret of its record as it is.
+    fn current(&self, name: u8) -> Option<(Secret, StoredKey)> {
+        let is_current = |record: &KeyRecord| record.owner.name == object_name(name) && !record.abandoned;
+        self.record_secrets().into_iter().find(|(_, key)| is_current(&key.record))
     }
 
     /// Lets something happen.
