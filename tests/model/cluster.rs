@@ -197,8 +197,12 @@ impl Cluster for MemoryCluster {
         let seen = self.lock().seen.namespaces.get(name).cloned();
         match seen {
             Some(seen) => Ok(Some(seen)),
-            None => self.call(|etcd| Ok(etcd.namespaces.get(name).cloned())),
+            None => self.namespace_now(name).await,
         }
+    }
+
+    async fn namespace_now(&self, name: &str) -> Result<Option<NamespaceView>, ApiError> {
+        self.call(|etcd| Ok(etcd.namespaces.get(name).cloned()))
     }
 
     fn is_watched(&self, _: &str) -> bool {

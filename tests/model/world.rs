@@ -413,9 +413,7 @@ impl World {
         }
         self.server.etcd(|etcd| {
             etcd.edit(&(OPERATOR.into(), secret.name_any()), |secret: &mut Secret| {
-                let record = secret.data.as_mut().unwrap().get_mut("record").unwrap();
-                let middle = record.0.len() / 2;
-                record.0[middle] ^= 1;
+                secret.data.as_mut().unwrap().get_mut("mac").unwrap().0[0] ^= 1;
             })
         });
         self.tampered.insert(secret.name_any(), secret);

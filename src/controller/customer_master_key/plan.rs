@@ -211,12 +211,22 @@ fn next_for_key<'a>(
     if let Some(difference) = describe::immutable_difference(&o.object.spec, record) {
         return stalled(reason::IMMUTABLE_FIELD_CHANGED, difference);
     }
+    let is_same_object = o.object.uid().as_ref() == Some(&record.owner.uid);
     let same_namespace = o.namespace.as_ref().is_some_and(|n| n.uid == record.owner.namespace_uid);
+    let is_claimed = o.is_owner(key) && !record.owner.released && is_same_object && same_namespace;
+    // Whose key it is hangs on which namespace this is, and the watch of namespaces may lag behind that of objects.
+    if !is_claimed && o.freshness == Freshness::Watched {
+        return Next::Act(Plan::just(Step::LookAgain));
+    }
     if o.is_owner(key) {
         let may_adopt = o.namespace.as_ref().is_some_and(|n| n.adopt_keys);
-        if !same_namespace && !may_adopt {
-            // An object that says it has this key was restored, and shall not lose it.
-            let is_new = !o.object.annotations().contains_key(metadata::KEY_ID) && o.object.status.is_none();
+        // An object never moves: its key was made when the watch still showed the earlier namespace.
+        let is_its_own = is_same_object && !record.owner.released;
+        if !same_namespace && !may_adopt && !is_its_own {
+            // An object that says it has this key was restored, and shall not lose it. A status that names no key is
+            // that of a pass which failed.
+            let names_key = o.object.status.as_ref().is_some_and(|status| status.key_metadata.is_some());
+            let is_new = !o.object.annotations().contains_key(metadata::KEY_ID) && !names_key;
             if store.on_namespace_recreated == OnNamespaceRecreated::NewKey && may_replace && is_new {
                 return abandon(o, c, store, key, describe::replaced_in_new_namespace(record));
             }
@@ -227,7 +237,7 @@ fn next_for_key<'a>(
     } else if let Some(standing) = o.store_not_allowed(store) {
         return Next::Say { key: Some(key), standing };
     }
-    drive(o, c, key, desired, same_namespace)
+    drive(o, c, key, desired, is_claimed)
 }
 
 /// Gives the key up; the next pass makes another one.
@@ -250,13 +260,9 @@ fn drive<'a>(
     c: &Circumstances,
     key: &'a StoredKey,
     desired: &DesiredKey,
-    same_namespace: bool,
+    is_claimed: bool,
 ) -> Next<'a> {
     let record = &key.record;
-    let is_claimed = same_namespace
-        && o.is_owner(key)
-        && !record.owner.released
-        && Some(&record.owner.uid) == o.object.uid().as_ref();
     let claim = (!is_claimed).then(|| KeyStep::Claim(o.owner()));
     let Course { steps, blocked } = desired.course_from(record, c.fresh.version, c.now);
     let material = material::next(&o.object.spec, record, [c.fresh.version, c.fresh.check], c.now);
