@@ -3,10 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
-use crate::reference::{Facts, Material, Model, Object, Spec, State, days_after};
-
-/// The objects are called by numbers.
-pub const NAMES: [u8; 2] = [0, 1];
+use crate::reference::{Facts, Material, Model, NAMES, Object, Spec, State, days_after};
 
 /// One change to what is declared.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +28,11 @@ pub enum Act {
     /// The object is applied with these changes to what was declared; made, if it is not there.
     Declare(u8, Vec<Change>),
     /// The object is made, with its origin, unless it is there.
-    Make { name: u8, external: bool, changes: Vec<Change> },
+    Make {
+        name: u8,
+        external: bool,
+        changes: Vec<Change>,
+    },
     RequestRotation(u8),
     /// The object is annotated to give its key up.
     Abandon(u8),
@@ -46,7 +47,11 @@ pub enum Act {
     Adopts(bool),
     LoseStatus(u8),
     /// The object is made anew from a backup: without status, with another UID, and without what is not kept.
-    Restore { name: u8, annotation: bool, finalizer: bool },
+    Restore {
+        name: u8,
+        annotation: bool,
+        finalizer: bool,
+    },
     /// Somebody changes the bytes of the record, or puts the right ones back.
     Tamper(u8),
     Mend(u8),
@@ -61,9 +66,19 @@ pub enum Act {
 pub enum Trouble {
     None,
     /// A call of the pass over this object fails.
-    Failure { name: u8, calls: u32, takes_effect: bool, kills: bool },
+    Failure {
+        name: u8,
+        calls: u32,
+        takes_effect: bool,
+        kills: bool,
+    },
     /// Passes are made while some watches lag behind.
-    Lag { namespaces: bool, objects: bool, records: bool, aliases: bool },
+    Lag {
+        namespaces: bool,
+        objects: bool,
+        records: bool,
+        aliases: bool,
+    },
 }
 
 /// An act, with what goes wrong, and the time that passes.

@@ -1,6 +1,6 @@
 //! What must hold at every moment, also right after a crash.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use cmk_operator::{
     kms::{EncryptionContext, KeyRecord, KeyState, Origin},
@@ -104,10 +104,10 @@ impl Trace {
             world.block_on(world.auditor.decrypt(key, &context, blob)).map(|plaintext| plaintext.expose().to_vec())
         };
         let primary = record.primary_version().map(|version| version.id).ok_or("an Enabled key has a version")?;
-        if !self.sealed.contains_key(&primary) {
+        if let Entry::Vacant(unsealed) = self.sealed.entry(primary) {
             let made = world.block_on(world.auditor.generate_data_key(key, &context, 32)).map_err(|e| e.to_string())?;
             let plaintext = open(&made.ciphertext_blob).map_err(|error| error.to_string())?;
-            self.sealed.insert(primary, (made.ciphertext_blob, plaintext));
+            unsealed.insert((made.ciphertext_blob, plaintext));
         }
         for (version, (blob, plaintext)) in &self.sealed {
             match open(blob) {
@@ -134,8 +134,10 @@ fn one_living_key_a_name(records: &[StoredKey]) -> Result<(), String> {
 /// A key that has an alias has claimed it, and no two have the same.
 fn aliases(world: &World, records: &[StoredKey]) -> Result<(), String> {
     let claims = world.server.etcd(|etcd| secrets_of(etcd, OPERATOR, ALIASES));
-    let claims: Vec<serde_json::Value> =
-        claims.iter().map(|secret| serde_json::from_slice(&secret.data.as_ref().unwrap()["claim"].0).unwrap()).collect();
+    let claims: Vec<serde_json::Value> = claims
+        .iter()
+        .map(|secret| serde_json::from_slice(&secret.data.as_ref().unwrap()["claim"].0).unwrap())
+        .collect();
     let uses = |record: &&KeyRecord| !record.owner.released && !record.abandoned && !record.is_tombstone();
     for record in records.iter().map(|key| &*key.record).filter(uses) {
         let id = record.key_id.to_string();
@@ -146,4 +148,3 @@ fn aliases(world: &World, records: &[StoredKey]) -> Result<(), String> {
     }
     Ok(())
 }
-

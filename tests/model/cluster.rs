@@ -63,8 +63,7 @@ pub struct MemoryCluster(Arc<Mutex<Inner>>);
 
 impl MemoryCluster {
     pub fn new(now: Timestamp, on_namespace_recreated: OnNamespaceRecreated) -> Self {
-        let inner =
-            Inner { etcd: Etcd::new(now), seen: Seen::default(), fault: Fault::None, on_namespace_recreated };
+        let inner = Inner { etcd: Etcd::new(now), seen: Seen::default(), fault: Fault::None, on_namespace_recreated };
         Self(Arc::new(Mutex::new(inner)))
     }
 

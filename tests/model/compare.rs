@@ -15,8 +15,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::{
-    acts::NAMES,
-    reference::{Facts, Key, Model, Object, Shown, Standing, State},
+    reference::{Facts, Key, Model, NAMES, Object, Shown, Standing, State},
     world::{World, alias_name, object_name},
 };
 
@@ -55,7 +54,8 @@ fn record(differences: &mut Differences, world: &World, records: &[StoredKey], m
     let before = |other: &&Facts| other.name == facts.name && !other.forgotten;
     let generation = model.keys[..key].iter().filter(before).count();
     let name = object_name(facts.name);
-    let is_it = |stored: &&StoredKey| stored.record.owner.name == name && stored.record.generation as usize == generation;
+    let is_it =
+        |stored: &&StoredKey| stored.record.owner.name == name && stored.record.generation as usize == generation;
     let Some(StoredKey { record, .. }) = records.iter().find(is_it) else {
         differences.0.push(format!("{name} has no record of generation {generation}"));
         return;
@@ -67,7 +67,11 @@ fn record(differences: &mut Differences, world: &World, records: &[StoredKey], m
         Some(id) => differences.check(&format!("{name}: keyId"), &record.key_id, &id),
     }
     let mut check = |what: &str, real: &dyn Debug, said: &dyn Debug| {
-        differences.check(&format!("record of {name}, {generation}: {what}"), &format!("{real:?}"), &format!("{said:?}"));
+        differences.check(
+            &format!("record of {name}, {generation}: {what}"),
+            &format!("{real:?}"),
+            &format!("{said:?}"),
+        );
     };
     check("released", &record.owner.released, &facts.released);
     check("abandoned", &record.abandoned, &facts.abandoned);

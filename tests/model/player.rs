@@ -9,11 +9,11 @@ use cmk_operator::api::cluster_key_store::OnNamespaceRecreated;
 use jiff::Timestamp;
 
 use crate::{
-    acts::{Act, NAMES, Step, Trouble},
+    acts::{Act, Step, Trouble},
     audit::Audit,
     cluster::Fault,
     compare::{compare, summary},
-    reference::{Model, Object, Until},
+    reference::{Facts, Model, NAMES, Object, Until},
     world::World,
 };
 
@@ -105,7 +105,7 @@ impl Player {
                 self.world.catch_up_all();
                 self.see();
                 self.world.server.set_fault(Fault::In { calls, takes_effect, kills });
-                self.interrupted(name);
+                self.interrupted(name, false);
                 if self.world.server.is_dead() {
                     self.world.restart();
                     self.see();
@@ -117,7 +117,7 @@ impl Player {
                 if !objects {
                     self.see();
                 }
-                NAMES.into_iter().for_each(|name| self.interrupted(name));
+                NAMES.into_iter().for_each(|name| self.interrupted(name, records));
             }
         }
     }
@@ -127,12 +127,12 @@ impl Player {
         self.possible.iter_mut().for_each(|possible| possible.seen.clone_from(&possible.model.objects));
     }
 
-    /// A pass that may not come to its end.
-    fn interrupted(&mut self, name: u8) {
+    /// A pass that may not come to its end. `blind`: it may be over the record as it was before.
+    fn interrupted(&mut self, name: u8, blind: bool) {
         // What went wrong is what was asked for.
         drop(self.world.pass(name));
         let now = self.world.now();
-        self.possible = self.possible.iter().flat_map(|possible| possible.interrupted(name, now)).collect();
+        self.possible = self.possible.iter().flat_map(|possible| possible.interrupted(name, blind, now)).collect();
         self.dedup();
     }
 
@@ -176,26 +176,45 @@ impl Player {
 
 impl Possible {
     /// What there may be after a pass that was interrupted somewhere.
-    fn interrupted(&self, name: u8, now: Timestamp) -> Vec<Self> {
+    fn interrupted(&self, name: u8, blind: bool, now: Timestamp) -> Vec<Self> {
         let current = self.model.objects.get(&name);
         let seen = self.seen.get(&name);
         let mut after = vec![self.clone()];
         if seen == current {
             let models = Until::ALL.map(|until| self.model.pass(name, now, until));
             after.extend(models.into_iter().map(|model| Self { model, seen: self.seen.clone() }));
+            after.extend(self.unaware(name, now).filter(|_| blind));
         } else if let Some(seen) = seen {
             // The pass is over an object of the past: its writes to the object fail, those to the record need not.
             for until in [Until::GivenUp, Until::Recorded] {
                 let mut before = self.model.clone();
                 before.objects.insert(name, seen.clone());
                 let mut model = before.pass(name, now, until);
-                match current {
-                    Some(current) => drop(model.objects.insert(name, current.clone())),
-                    None => drop(model.objects.remove(&name)),
-                }
-                after.push(Self { model, seen: self.seen.clone() });
+                model.objects.remove(&name);
+                model.objects.extend(current.map(|current| (name, current.clone())));
+                // An object that is gone when it is to be taken on: its key is dealt with at once.
+                let mut forgotten = model.clone();
+                forgotten.forget(name, now);
+                after.extend([model, forgotten].map(|model| Self { model, seen: self.seen.clone() }));
             }
         }
         after
+    }
+
+    /// What there may be after a pass that does not know yet that the record was tampered with: its writes to the
+    /// object succeed, one to the record would not.
+    fn unaware(&self, name: u8, now: Timestamp) -> impl Iterator<Item = Self> {
+        Until::ALL.into_iter().filter_map(move |until| {
+            let mut before = self.model.clone();
+            before.keys.iter_mut().filter(|key| key.name == name).for_each(|key| key.tampered = false);
+            let mut model = before.pass(name, now, until);
+            let is_unchanged = model.keys.len() == before.keys.len()
+                && model.keys.iter().zip(&before.keys).all(|(after, before)| {
+                    let unfinished = after.unfinished;
+                    *after == Facts { unfinished, ..before.clone() }
+                });
+            model.keys.iter_mut().zip(&self.model.keys).for_each(|(after, before)| after.tampered = before.tampered);
+            is_unchanged.then(|| Self { model, seen: self.seen.clone() })
+        })
     }
 }

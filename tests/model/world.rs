@@ -40,9 +40,9 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use crate::{
-    acts::{Act, NAMES, changed},
+    acts::{Act, changed},
     cluster::{ALIASES, Fault, MemoryCluster, RECORDS, secrets_of},
-    reference::{Material, Spec},
+    reference::{Material, NAMES, Spec},
     server::Name,
 };
 
@@ -156,8 +156,7 @@ impl World {
     fn new_namespace(&self, name: &str) {
         self.server.etcd(|etcd| {
             let uid = etcd.new_uid();
-            let view =
-                NamespaceView { uid, terminating: false, adopt_keys: false, labels: BTreeMap::new() };
+            let view = NamespaceView { uid, terminating: false, adopt_keys: false, labels: BTreeMap::new() };
             etcd.namespaces.insert(name.into(), view);
         });
     }
@@ -381,7 +380,8 @@ impl World {
             etcd.delete::<DataKey>(&full(name));
             if refers {
                 let spec: DataKeySpec =
-                    serde_json::from_value(json!({"keyRef": {"name": object_name(name)}, "secret": {"name": "s"}})).unwrap();
+                    serde_json::from_value(json!({"keyRef": {"name": object_name(name)}, "secret": {"name": "s"}}))
+                        .unwrap();
                 let mut object = DataKey::new(&object_name(name), spec);
                 object.metadata.namespace = Some(SHOP.into());
                 etcd.create(&object).expect("nothing is in the way");
