@@ -25,7 +25,7 @@ pub enum Change {
 pub enum Act {
     /// Nothing but time.
     Nothing,
-    /// The object is applied with these changes to what was declared; made, if it is not there.
+    /// The object, if it is there, is applied with these changes to what was declared.
     Declare(u8, Vec<Change>),
     /// The object is made, with its origin, unless it is there.
     Make {
@@ -104,8 +104,12 @@ impl Change {
             Self::Retain(on) => spec.retain = on,
             Self::Description(text) => spec.description = text,
             Self::Alias(alias) => spec.alias = alias,
-            Self::Interval(days) => spec.interval = days,
-            Self::Material(material) => spec.material = material.map(|days| days.map(|days| days_after(now, days))),
+            // What only makes sense with another origin is left out.
+            Self::Interval(days) => spec.interval = days.filter(|_| !spec.external),
+            Self::Material(material) => {
+                let material = material.filter(|_| spec.external);
+                spec.material = material.map(|days| days.map(|days| days_after(now, days)));
+            }
         }
     }
 }
@@ -128,22 +132,23 @@ pub fn changed(before: Option<&Spec>, external: bool, changes: &[Change], now: T
     changes.iter().for_each(|change| change.to(&mut spec, now));
     let was_protected = before.is_some_and(|spec| spec.protection);
     let removes_material = before.is_some_and(|spec| spec.material.is_some()) && spec.material.is_none();
-    let refused = (spec.schedule && (spec.protection || was_protected))
-        || (was_protected && removes_material)
-        || (spec.external && spec.interval.is_some())
-        || (!spec.external && spec.material.is_some());
+    let refused = (spec.schedule && (spec.protection || was_protected)) || (was_protected && removes_material);
     (!refused).then_some(spec)
 }
 
 impl Model {
-    /// What an act leaves, before anybody saw it.
-    pub fn act(&mut self, act: &Act, now: Timestamp, uids: &mut u32) {
+    /// What an act leaves, before anybody saw it. An object that it makes has this UID.
+    pub fn act(&mut self, act: &Act, now: Timestamp, uid: u32) {
         match act {
             Act::Nothing => {}
-            Act::Declare(name, changes) => self.declare(*name, false, changes, now, uids),
+            Act::Declare(name, changes) => self.with(*name, |object| {
+                object.spec = changed(Some(&object.spec), false, changes, now).unwrap_or(object.spec.clone());
+            }),
             Act::Make { name, external, changes } => {
-                if !self.objects.contains_key(name) {
-                    self.declare(*name, *external, changes, now, uids);
+                if let Some(spec) = changed(None, *external, changes, now)
+                    && !self.objects.contains_key(name)
+                {
+                    self.objects.insert(*name, Object::new(uid, spec));
                 }
             }
             Act::RequestRotation(name) => {
@@ -171,7 +176,7 @@ impl Model {
                 object.standing = None;
                 object.shown = None;
             }),
-            Act::Restore { name, annotation, finalizer } => self.restore(*name, *annotation, *finalizer, uids),
+            Act::Restore { name, annotation, finalizer } => self.restore(*name, *annotation, *finalizer, uid),
             Act::Tamper(name) => self.with_record(*name, |facts| facts.tampered = true),
             Act::Mend(name) => self.with_record(*name, |facts| facts.tampered = false),
             // What a caller of the API may do: the tables allow it while Enabled or Disabled.
@@ -198,18 +203,6 @@ impl Model {
         }
     }
 
-    fn declare(&mut self, name: u8, external: bool, changes: &[Change], now: Timestamp, uids: &mut u32) {
-        let before = self.objects.get(&name).map(|object| object.spec.clone());
-        let Some(spec) = changed(before.as_ref(), external, changes, now) else { return };
-        match self.objects.get_mut(&name) {
-            Some(object) => object.spec = spec,
-            None => {
-                *uids += 1;
-                self.objects.insert(name, Object::new(*uids, spec));
-            }
-        }
-    }
-
     fn delete(&mut self, name: u8) {
         let Some(object) = self.objects.get_mut(&name) else { return };
         object.deleting = true;
@@ -219,16 +212,15 @@ impl Model {
         }
     }
 
-    fn restore(&mut self, name: u8, annotation: bool, finalizer: bool, uids: &mut u32) {
+    fn restore(&mut self, name: u8, annotation: bool, finalizer: bool, uid: u32) {
         let Some(old) = self.objects.remove(&name) else { return };
         self.gone.insert(old.uid, old.spec.clone());
-        *uids += 1;
         let restored = Object {
             request: old.request,
             abandon: old.abandon,
             annotated: old.annotated.filter(|_| annotation),
             finalizer: old.finalizer && finalizer,
-            ..Object::new(*uids, old.spec)
+            ..Object::new(uid, old.spec)
         };
         // Somebody may have used a key under an object that says it has one.
         if restored.annotated.is_some() || restored.finalizer {
@@ -263,7 +255,7 @@ impl Object {
 }
 
 fn name() -> impl Strategy<Value = u8> {
-    prop_oneof![3 => Just(NAMES[0]), 1 => Just(NAMES[1])]
+    prop_oneof![3 => Just(NAMES[0]), 2 => Just(NAMES[1])]
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -277,9 +269,9 @@ fn change() -> impl Strategy<Value = Change> {
         2 => any::<bool>().prop_map(Change::Protection),
         1 => any::<bool>().prop_map(Change::Retain),
         2 => (0..3_u8).prop_map(Change::Description),
-        2 => proptest::option::of(0..2_u8).prop_map(Change::Alias),
+        4 => proptest::option::weighted(0.8, 0..2_u8).prop_map(Change::Alias),
         2 => interval.prop_map(Change::Interval),
-        3 => proptest::option::weighted(0.7, expiry).prop_map(Change::Material),
+        5 => proptest::option::weighted(0.7, expiry).prop_map(Change::Material),
     ]
 }
 
@@ -299,13 +291,13 @@ fn material() -> impl Strategy<Value = Option<Material>> {
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         3 => Just(Act::Nothing),
-        10 => (name(), changes(2)).prop_map(|(name, changes)| Act::Declare(name, changes)),
-        5 => (name(), any::<bool>(), changes(4))
+        10 => (name(), changes(3)).prop_map(|(name, changes)| Act::Declare(name, changes)),
+        8 => (name(), any::<bool>(), changes(5))
             .prop_map(|(name, external, changes)| Act::Make { name, external, changes }),
         2 => name().prop_map(Act::RequestRotation),
         1 => name().prop_map(Act::Abandon),
         4 => name().prop_map(Act::Delete),
-        3 => material().prop_map(Act::Secret),
+        4 => material().prop_map(Act::Secret),
         1 => (name(), any::<bool>()).prop_map(|(name, refers)| Act::DataKey(name, refers)),
         1 => Just(Act::NewNamespace),
         1 => any::<bool>().prop_map(Act::Adopts),

@@ -3,7 +3,7 @@
 //! Where the operator is interrupted nobody knows how far it got, so the reference is a set of what may be: it grows
 //! with every interruption, and when everything has come to rest only what the real one shows is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cmk_operator::api::cluster_key_store::OnNamespaceRecreated;
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use crate::{
     audit::Audit,
     cluster::Fault,
     compare::{compare, summary},
-    reference::{Facts, Model, NAMES, Object, Until},
+    reference::{Facts, Material, Model, NAMES, Object, Standing, Until},
     world::World,
 };
 
@@ -39,7 +39,7 @@ impl Player {
             objects: BTreeMap::new(),
             gone: BTreeMap::new(),
             aliases: BTreeMap::new(),
-            secret: None,
+            secret: Some(Material::Bytes(1)),
             data_keys: BTreeMap::new(),
             namespace: 0,
             terminating: false,
@@ -77,9 +77,9 @@ impl Player {
     }
 
     fn act(&mut self, act: &Act) {
-        let (now, uids) = (self.world.now(), self.uids);
+        let (now, uid) = (self.world.now(), self.uids);
         self.world.act(act);
-        self.each(|model| model.act(act, now, &mut uids.clone()));
+        self.each(|model| model.act(act, now, uid));
         self.uids += 1;
     }
 
@@ -161,6 +161,29 @@ impl Player {
             Some((_, differences, said)) if self.possible.is_empty() => Err(self.describe(&differences, &said)),
             _ => Ok(()),
         }
+    }
+
+    /// What the reference has come to, by words.
+    pub fn met(&self) -> BTreeSet<String> {
+        let model = &self.possible[0].model;
+        let standings = model.objects.values().filter_map(|object| {
+            let shown = object.shown.as_ref();
+            match object.standing.as_ref()? {
+                Standing::Ready => shown.map(|shown| format!("Ready {:?}", shown.state)),
+                Standing::Waiting(reason) | Standing::Stalled(reason) => Some((*reason).to_owned()),
+            }
+        });
+        let keys = model.keys.iter().flat_map(|key| {
+            let facts = [
+                (key.abandoned, "abandoned"),
+                (key.erased, "erased"),
+                (key.forgotten, "forgotten"),
+                (key.released && key.deletion.is_none() && !key.abandoned, "retained"),
+                (key.versions.len() > 1, "rotated"),
+            ];
+            facts.into_iter().filter(|(is, _)| *is).map(|(_, what)| what.to_owned())
+        });
+        standings.chain(keys).collect()
     }
 
     fn describe(&self, differences: &[String], said: &Model) -> String {

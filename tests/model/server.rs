@@ -225,7 +225,7 @@ impl Etcd {
                 *version > since && object.namespace().as_deref() == Some(namespace) && object.name_any() == name
             })
         };
-        let last = events().filter(|(_, deleted, o)| *deleted && o.uid().as_deref() == Some(uid)).next_back();
+        let last = events().rfind(|(_, deleted, o)| *deleted && o.uid().as_deref() == Some(uid));
         match last {
             Some((_, _, object)) if !events().any(|(_, _, o)| finished(o)) => {
                 History::NeverFinished(Box::new(object.clone()))

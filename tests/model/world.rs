@@ -131,6 +131,7 @@ impl World {
         };
         world.new_namespace(OPERATOR);
         world.new_namespace(SHOP);
+        world.put_material(Some(Material::Bytes(1)));
         world.catch_up_all();
         world
     }
@@ -288,9 +289,10 @@ impl World {
         match act {
             Act::Nothing => {}
             Act::Declare(name, changes) => {
-                let before = self.object(*name).map(|object| spec_of(&object.spec));
-                let spec = changed(before.as_ref(), false, changes, now);
-                spec.into_iter().for_each(|spec| self.apply(*name, &spec));
+                if let Some(object) = self.object(*name) {
+                    let spec = changed(Some(&spec_of(&object.spec)), false, changes, now);
+                    spec.into_iter().for_each(|spec| self.apply(*name, &spec));
+                }
             }
             Act::Make { name, external, changes } => {
                 if self.object(*name).is_none() {

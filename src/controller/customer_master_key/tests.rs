@@ -395,6 +395,18 @@ fn rule_5_a_deleted_object_whose_key_is_not_its_own_touches_nothing() {
     assert_eq!(step(&damaged), Step::Release, "nobody is held up by a damaged record");
 }
 
+/// A pass that was interrupted between making another key and saying so: found by the model (tests/model).
+#[test]
+fn rule_5_a_deleted_object_that_names_no_key_lets_the_one_made_for_it_go() {
+    let silent = with(deleting(record()), |o| o.object.metadata.annotations = None);
+    assert_eq!(steps(&silent), [KeyStep::ScheduleDeletion { days: 366 }, KeyStep::Release]);
+    let of_another = with(silent, |o| {
+        o.object.metadata.uid = Some("another".into());
+        o.freshness = Freshness::Live;
+    });
+    assert_eq!(step(&of_another), Step::Release);
+}
+
 #[test]
 fn rule_5_other_finalizers_come_first() {
     let mut observed = with(deleting(record()), |o| o.object.metadata.finalizers.as_mut().unwrap().push("x/y".into()));

@@ -60,7 +60,7 @@ impl Facts {
             id: None,
             namespace,
             owner: object.uid,
-            unfinished: true,
+            unfinished: !object.finalizer && object.annotated.is_none(),
             untouched: true,
             released: false,
             abandoned: false,

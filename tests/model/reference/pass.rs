@@ -230,9 +230,12 @@ impl Model {
         if !self.terminating && self.data_keys.get(&name) == Some(&true) {
             return Some((Standing::Waiting("KeyInUse"), self.current(name).filter(|_| !unreadable)));
         }
-        let mine = self.current(name).filter(|key| {
-            !unreadable && self.claimed(object) == Some(*key) && self.keys[*key].namespace == self.namespace
-        });
+        // Its own: the key that it says it has, or, where it says nothing, the one that was claimed for it.
+        let claimed = self.claimed(object);
+        let is_its_own = |key: Key| claimed.map_or(self.keys[key].owner == object.uid, |claimed| claimed == key);
+        let mine = self
+            .current(name)
+            .filter(|key| !unreadable && is_its_own(*key) && self.keys[*key].namespace == self.namespace);
         if let Some(key) = mine {
             if until == Until::GivenUp {
                 return Some((Standing::Ready, None));
