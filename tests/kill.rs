@@ -104,15 +104,19 @@ async fn live(world: &World, i: usize, mut dice: StdRng) -> Fate {
         tokio::time::sleep(Duration::from_millis(dice.random_range(0..900))).await;
         match dice.random_range(0..6) {
             0 if fate.key => {
+                // It waits for its data key (rule 6), which goes after it.
                 world.keys().delete(&key, &DeleteParams::default()).await.unwrap();
-                fate.key = false;
+                if fate.data_key {
+                    world.data_keys().delete(&data_key, &DeleteParams::default()).await.unwrap();
+                }
+                fate = Fate { key: false, data_key: false };
             }
             1 if fate.data_key && !secret_deleted => {
                 world.data_keys().delete(&data_key, &DeleteParams::default()).await.unwrap();
                 fate.data_key = false;
             }
             2 if !fate.key => fate.key = apply_again(world, &key, json!({"description": "again"})).await,
-            3 if !fate.data_key && policy == "Retain" => {
+            3 if fate.key && !fate.data_key && !secret_deleted && policy == "Retain" => {
                 world.apply_data_key(&data_key, spec.clone()).await;
                 fate.data_key = true;
             }

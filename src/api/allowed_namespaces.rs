@@ -7,14 +7,14 @@ use kube::{
     KubeSchema,
     core::{Selector, SelectorExt},
 };
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// The namespaces that may use an object of another namespace, or of the cluster. As in the Gateway API.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
 #[x_kube(
     validation = Rule::new("has(self.selector) == (has(self.from) && self.from == 'Selector')")
-        .message("allowedNamespaces.selector must be given with from: Selector, and only with that")
+        .message("spec.allowedNamespaces.selector must be given with from: Selector, and only with that")
         .field_path(".selector")
 )]
 #[serde(rename_all = "camelCase")]
@@ -24,8 +24,57 @@ pub struct AllowedNamespaces {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<FromNamespaces>,
     /// The labels of the namespaces, with from: Selector.
+    #[schemars(schema_with = "label_selector")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
+}
+
+/// A label selector, of which the API server checks nothing by itself. The limits bound what the rules may cost.
+fn label_selector(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "properties": {
+            "matchLabels": {
+                "type": "object",
+                "description": "Labels that a namespace has to have, at most 32.",
+                "maxProperties": 32,
+                "additionalProperties": {"type": "string"},
+            },
+            "matchExpressions": {
+                "type": "array",
+                "description": "What must be true of the labels of a namespace, at most 32.",
+                "maxItems": 32,
+                "items": label_selector_requirement(),
+            },
+        },
+    })
+}
+
+fn label_selector_requirement() -> serde_json::Value {
+    serde_json::json!({
+        "type": "object",
+        "description": "What must be true of a label.",
+        "required": ["key", "operator"],
+        "properties": {
+            "key": {"type": "string", "description": "The key of the label."},
+            "operator": {
+                "type": "string",
+                "description": "How the label relates to the values.",
+                "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
+            },
+            "values": {
+                "type": "array",
+                "description": "The values of In and NotIn, at most 32.",
+                "maxItems": 32,
+                "items": {"type": "string", "description": "A value of the label."},
+            },
+        },
+        "x-kubernetes-validations": [{
+            "rule": "(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)",
+            "message": "spec.allowedNamespaces.selector: the operators In and NotIn need values, and Exists and \
+                        DoesNotExist take none",
+        }],
+    })
 }
 
 /// How namespaces are chosen.
@@ -40,6 +89,14 @@ pub enum FromNamespaces {
 }
 
 impl AllowedNamespaces {
+    /// Why the selector can't be understood, if there is one that can't: it selects nothing then. The API server
+    /// does not check the operators in it.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let selector = self.selector.clone()?;
+        Selector::try_from(selector).err().map(|error| error.to_string())
+    }
+
     /// Whether a namespace with these labels may. `same`: it is the object's own, which always may. Where nothing
     /// is said, `default` decides.
     #[must_use]

@@ -36,9 +36,15 @@ pub const DEFAULT_STORE: &str = "default";
         .message("exactly one provider must be given: spec.embedded")
         .field_path(".embedded"),
     validation = Rule::new("has(self.embedded) == has(oldSelf.embedded)")
-        .message("the provider of a key store never changes: make another ClusterKeyStore")
+        .message("the provider of a key store (spec.embedded) never changes: make another ClusterKeyStore")
         .reason(Reason::FieldValueForbidden)
-        .field_path(".embedded")
+        .field_path(".embedded"),
+    // It is in no namespace.
+    validation = Rule::new(
+        "!has(self.allowedNamespaces) || !has(self.allowedNamespaces.from) || self.allowedNamespaces.from != 'Same'"
+    )
+    .message("spec.allowedNamespaces.from must be All or Selector, as a ClusterKeyStore is in no namespace")
+    .field_path(".allowedNamespaces.from")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterKeyStoreSpec {
@@ -203,3 +209,6 @@ pub struct OrphanedKey {
     /// When the key was created (UTC).
     pub creation_date: Time,
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,9 @@ pub const STALLED: &str = "Stalled";
 /// An erasure that is due waits, and why (design, rule 4).
 pub const PURGE_HELD: &str = "PurgeHeld";
 
+/// There are keys in the key store, so that it is not to be deleted.
+pub const IN_USE: &str = "InUse";
+
 /// Reasons of conditions and Events, CamelCase as the API conventions ask. One constant a reason, so that
 /// tests, docs and alerts can refer to them.
 pub mod reason {
@@ -58,6 +61,16 @@ pub mod reason {
     pub const KEY_STORE_NOT_FOUND: &str = "KeyStoreNotFound";
     /// The key store takes no keys of this namespace.
     pub const KEY_STORE_NOT_ALLOWED: &str = "KeyStoreNotAllowed";
+    /// The key that is to be adopted has imported material, and the object declares none (rule 11).
+    pub const MATERIAL_NOT_DECLARED: &str = "MaterialNotDeclared";
+    /// There are keys in the key store.
+    pub const HOLDS_KEYS: &str = "HoldsKeys";
+    /// There are no keys in the key store.
+    pub const EMPTY: &str = "Empty";
+    /// The key store has a provider that this version of the operator does not know.
+    pub const UNKNOWN_PROVIDER: &str = "UnknownProvider";
+    /// A label selector that can't be understood.
+    pub const INVALID_SELECTOR: &str = "InvalidSelector";
     /// DataKeys refer to the key, so its object can't go (rule 6).
     pub const KEY_IN_USE: &str = "KeyInUse";
     /// The Secret with the material to import, or its entry, does not exist (yet).
@@ -111,6 +124,10 @@ pub mod reason {
     pub const DELIVERING: &str = "Delivering";
     /// A Secret of that name exists and is not this DataKey's (rule 14).
     pub const SECRET_CONFLICT: &str = "SecretConflict";
+    /// The key's allowedNamespaces do not select the DataKey's namespace (rule 15).
+    pub const KEY_NOT_SHARED: &str = "KeyNotShared";
+    /// A rotation is due, and `status.history` has no room for one data key more (rule 12).
+    pub const HISTORY_FULL: &str = "HistoryFull";
 
     /// Event: the key was changed behind the operator's back and was brought back (rule 2).
     pub const DRIFT_CORRECTED: &str = "DriftCorrected";
@@ -134,6 +151,10 @@ pub mod reason {
     pub const SECRET_RESTORED: &str = "SecretRestored";
     /// Event: a data key that was already there was taken over (rule 12).
     pub const DATA_KEY_ADOPTED: &str = "DataKeyAdopted";
+    /// Event: a new data key was generated, and the one before kept.
+    pub const DATA_KEY_ROTATED: &str = "DataKeyRotated";
+    /// Event: the key of the namespace's DataKeys without keyRef was made.
+    pub const SERVICE_KEY_CREATED: &str = "ServiceKeyCreated";
     /// Event: the deleted root key was written back (rule 20).
     pub const ROOT_KEY_RESTORED: &str = "RootKeyRestored";
 }

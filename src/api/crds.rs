@@ -44,9 +44,11 @@ fn default_empty_spec(schema: &mut JSONSchemaProps) {
 }
 
 /// Takes `nullable` off every field: the API server then drops `field: null` as if the field were absent, which
-/// is what it means here. Kept, it would be present to CEL, and compare unequal to the default.
+/// is what it means here. Kept, it would be present to CEL, and compare unequal to the default. And takes `default` off
+/// those that have one in Rust, for what was written before they were there: the API server would write it.
 fn refuse_null(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
+    schema.default = None;
     schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(refuse_null);
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
         refuse_null(values);
@@ -111,7 +113,7 @@ mod tests {
             let root = crd.spec.versions[0].schema.as_ref().and_then(|s| s.open_api_v3_schema.as_ref()).unwrap();
             schemas(&crd.spec.names.kind, root, &mut |path, schema| {
                 assert!(schema.type_.is_some(), "{path} has no type");
-                assert!(path.ends_with('}') || schema.description.is_some(), "{path} has no description");
+                assert!(path.ends_with(['}', ']']) || schema.description.is_some(), "{path} has no description");
                 assert_eq!(schema.x_kubernetes_preserve_unknown_fields, None, "{path} takes anything");
                 assert_eq!(schema.nullable, None, "{path} can be null");
                 let default =
@@ -144,7 +146,23 @@ mod tests {
             .collect();
         assert_eq!(
             required,
-            ["CustomerMasterKey.spec", "DataKey.spec", "DataKey.spec.keyRef", "DataKey.spec.keyRef.name"]
+            [
+                "CustomerMasterKey.spec",
+                "CustomerMasterKey.spec.allowedNamespaces.selector.matchExpressions[].key",
+                "CustomerMasterKey.spec.allowedNamespaces.selector.matchExpressions[].operator",
+                "CustomerMasterKey.spec.importedKeyMaterial.secretRef",
+                "CustomerMasterKey.spec.importedKeyMaterial.secretRef.key",
+                "CustomerMasterKey.spec.importedKeyMaterial.secretRef.name",
+                "CustomerMasterKey.spec.importedKeyMaterial.wrapping.algorithm",
+                "CustomerMasterKey.spec.importedKeyMaterial.wrapping.importToken",
+                "CustomerMasterKey.spec.keyStoreRef.kind",
+                "CustomerMasterKey.spec.keyStoreRef.name",
+                "DataKey.spec",
+                "DataKey.spec.keyRef.name",
+                "ClusterKeyStore.spec",
+                "ClusterKeyStore.spec.allowedNamespaces.selector.matchExpressions[].key",
+                "ClusterKeyStore.spec.allowedNamespaces.selector.matchExpressions[].operator",
+            ]
         );
     }
 
@@ -159,6 +177,31 @@ mod tests {
         assert_eq!(columns(0, true), "ORIGIN, DELETES, NEXT ROTATION, REASON, MESSAGE");
         assert_eq!(columns(1, false), "KEY, SECRET, READY, REASON, AGE");
         assert_eq!(columns(1, true), "KEY ID, GENERATED");
+        assert_eq!(columns(2, false), "READY, IN USE, REGION, ACCOUNT, ORPHANED, AGE");
+        assert_eq!(columns(2, true), "");
+    }
+
+    /// What `kubectl get --field-selector` takes, and the short names.
+    #[test]
+    fn names_and_selectable_fields() {
+        let summary: Vec<_> = crds()
+            .into_iter()
+            .map(|mut crd| {
+                let fields = crd.spec.versions.remove(0).selectable_fields.unwrap_or_default();
+                let names = crd.spec.names;
+                let fields: Vec<_> = fields.into_iter().map(|field| field.json_path).collect();
+                let text = |list: Option<Vec<String>>| list.unwrap_or_default().join(" ");
+                (names.kind, text(names.short_names), text(names.categories), fields.join(" "), crd.spec.scope)
+            })
+            .collect();
+        let expected = [
+            ("CustomerMasterKey", "cmk", "kms", ".spec.alias .status.keyMetadata.keyState", "Namespaced"),
+            ("DataKey", "dk", "kms", "", "Namespaced"),
+            ("ClusterKeyStore", "cks", "kms", "", "Cluster"),
+        ];
+        let expected =
+            expected.map(|(a, b, c, d, e)| (a.to_owned(), b.to_owned(), c.to_owned(), d.to_owned(), e.to_owned()));
+        assert_eq!(summary, expected);
     }
 
     #[test]

@@ -24,6 +24,13 @@ pub const SERVICE_KEY_ALIAS: &str = "alias/acs/DataKey";
 /// (design, rule 5).
 pub const ADOPT_KEYS: &str = "cmk-operator.dev/adopt-keys";
 
+/// On one of our CustomResourceDefinitions, with any value: it may be deleted, with all objects of its kind (design,
+/// rule 7).
+pub const ALLOW_CRD_DELETION: &str = "cmk-operator.dev/allow-crd-deletion";
+
+/// On the operator's Namespace, with any value: it may be deleted, with every record and the root key (design, rule 7).
+pub const ALLOW_NAMESPACE_DELETION: &str = "cmk-operator.dev/allow-namespace-deletion";
+
 /// On a `DataKey` and on its Secret: the data key's ciphertext, base64 (design, rule 12).
 pub const CIPHERTEXT_BLOB: &str = "cmk-operator.dev/ciphertext-blob";
 
@@ -54,6 +61,8 @@ pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY_LABEL`], and our field manager.
 pub const MANAGER: &str = "cmk-operator";
 
+/// The types of all Secrets that are the operator's own begin with this.
+pub const SECRET_TYPE_PREFIX: &str = "kms.cmk-operator.dev/";
 /// Secret type of the record of a key (design, section 4).
 pub const KEY_RECORD_TYPE: &str = "kms.cmk-operator.dev/key";
 /// Secret type of the claim of an alias (design, section 4).

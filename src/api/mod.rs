@@ -7,8 +7,12 @@ pub mod conditions;
 pub mod crds;
 pub mod customer_master_key;
 pub mod data_key;
+pub mod field_ownership;
 pub mod metadata;
+mod names;
 pub mod policies;
+#[cfg(test)]
+mod testing;
 
 pub use cluster_key_store::{ClusterKeyStore, ClusterKeyStoreSpec, ClusterKeyStoreStatus, KeyStoreRef};
 pub use customer_master_key::{CustomerMasterKey, CustomerMasterKeySpec, CustomerMasterKeyStatus};

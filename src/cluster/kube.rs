@@ -1,6 +1,6 @@
 //! The traits of this folder over a real API server.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -22,7 +22,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
-    ApiError, Cluster, EventNote, Guarded, History, KeyObjectView, KeyStoreView, NamespaceView, Objects, Secrets,
+    ApiError, Cluster, ClusterKeyStores, EventNote, Guarded, History, KeyObjectView, KeyStoreView, NamespaceView,
+    Objects, Secrets,
 };
 use crate::api::{
     ClusterKeyStore, ClusterKeyStoreSpec, CustomerMasterKey, DataKey, KeyStoreRef, cluster_key_store::DEFAULT_STORE,
@@ -218,7 +219,7 @@ impl Cluster for KubeCluster {
 
     fn key_store(&self, store: &KeyStoreRef) -> Option<KeyStoreView> {
         match self.views.key_stores.get(&ObjectRef::new(&store.name)) {
-            Some(seen) => seen.0.as_ref().ok().map(|object| KeyStoreView::from(&object.spec)),
+            Some(seen) => seen.0.as_ref().ok().and_then(|object| KeyStoreView::declared(&object.spec)),
             None => (store.name == DEFAULT_STORE).then(|| KeyStoreView::from(&ClusterKeyStoreSpec::default())),
         }
     }
@@ -296,6 +297,33 @@ impl Cluster for KubeCluster {
             let object = about.name.unwrap_or_default();
             tracing::warn!(%error, object, reason = note.reason, "an Event could not be written");
         }
+    }
+}
+
+impl ClusterKeyStores for KubeCluster {
+    fn key_store_objects(&self) -> Vec<Arc<Guarded<ClusterKeyStore>>> {
+        self.views.key_stores.state()
+    }
+
+    async fn replace_key_store_status(&self, object: &ClusterKeyStore) -> Result<ClusterKeyStore, ApiError> {
+        precondition(object)?;
+        let api = Api::<ClusterKeyStore>::all(self.client.clone());
+        call(api.replace_status(&object.name_any(), &post(), object)).await
+    }
+
+    async fn get_raw_key_store(&self, name: &str) -> Result<Option<Value>, ApiError> {
+        let api = Api::<DynamicObject>::all_with(self.client.clone(), &ApiResource::erase::<ClusterKeyStore>(&()));
+        Ok(call(api.get_opt(name)).await?.map(|object| object.data))
+    }
+
+    async fn patch_raw_key_store_status(&self, metadata: &ObjectMeta, status: Value) -> Result<(), ApiError> {
+        let api = Api::<DynamicObject>::all_with(self.client.clone(), &ApiResource::erase::<ClusterKeyStore>(&()));
+        let patch = Patch::Merge(json!({
+            "metadata": {"uid": metadata.uid, "resourceVersion": metadata.resource_version},
+            "status": status,
+        }));
+        let params = PatchParams { field_manager: Some(metadata::MANAGER.into()), ..PatchParams::default() };
+        call(api.patch_status(metadata.name.as_deref().unwrap_or_default(), &params, &patch)).await.map(drop)
     }
 }
 

@@ -10,7 +10,7 @@ mod kube;
 mod views;
 mod wiped;
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -23,7 +23,7 @@ pub use self::{
     views::{KeyObjectView, KeyStoreView, NamespaceView},
     wiped::WipedSecret,
 };
-use crate::api::{CustomerMasterKey, DataKey, KeyStoreRef};
+use crate::api::{ClusterKeyStore, CustomerMasterKey, DataKey, KeyStoreRef};
 
 /// Secrets, one at a time.
 pub trait Secrets: Send + Sync + 'static {
@@ -59,6 +59,28 @@ pub trait Objects<K>: Send + Sync + 'static {
 
     /// Merges into the status of exactly this version of an object, which need not be readable as a `K`.
     fn patch_raw_status(
+        &self,
+        metadata: &ObjectMeta,
+        status: Value,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+}
+
+/// The objects that declare key stores. They are in no namespace.
+pub trait ClusterKeyStores: Send + Sync + 'static {
+    /// All of them, from the watch, also those that can't be read.
+    fn key_store_objects(&self) -> Vec<Arc<Guarded<ClusterKeyStore>>>;
+
+    /// Replaces the status of exactly this version of `object` with the one in it. `Conflict` if it changed.
+    fn replace_key_store_status(
+        &self,
+        object: &ClusterKeyStore,
+    ) -> impl Future<Output = Result<ClusterKeyStore, ApiError>> + Send;
+
+    /// One of them as it is now, in JSON: it need not be readable.
+    fn get_raw_key_store(&self, name: &str) -> impl Future<Output = Result<Option<Value>, ApiError>> + Send;
+
+    /// Merges into the status of exactly this version of one of them, which need not be readable.
+    fn patch_raw_key_store_status(
         &self,
         metadata: &ObjectMeta,
         status: Value,

@@ -70,14 +70,18 @@ impl From<&Guarded<CustomerMasterKey>> for KeyObjectView {
             deleting: meta.deletion_timestamp.is_some(),
             ..Self::default()
         };
-        match &object.0 {
-            Ok(object) => Self {
-                key_store_ref: object.key_store_ref(),
-                adopts: object.spec.key_id.clone(),
-                allowed_namespaces: object.spec.allowed_namespaces.clone(),
-                ..view
-            },
-            Err(_) => view,
+        object.0.as_ref().map_or(view, Self::from)
+    }
+}
+
+impl From<&CustomerMasterKey> for KeyObjectView {
+    fn from(object: &CustomerMasterKey) -> Self {
+        Self {
+            key_id: object.annotations().get(metadata::KEY_ID).cloned(),
+            deleting: object.metadata.deletion_timestamp.is_some(),
+            key_store_ref: object.key_store_ref(),
+            adopts: object.spec.key_id.clone(),
+            allowed_namespaces: object.spec.allowed_namespaces.clone(),
         }
     }
 }
@@ -95,6 +99,7 @@ pub struct KeyStoreView {
 }
 
 impl From<&ClusterKeyStoreSpec> for KeyStoreView {
+    /// What is not said is as in the store that is there without an object.
     fn from(spec: &ClusterKeyStoreSpec) -> Self {
         let embedded = spec.embedded.clone().unwrap_or_default();
         Self {
@@ -107,6 +112,13 @@ impl From<&ClusterKeyStoreSpec> for KeyStoreView {
 }
 
 impl KeyStoreView {
+    /// The store that an object declares. None: it has a provider that this version does not know, and no key of
+    /// it is touched.
+    #[must_use]
+    pub fn declared(spec: &ClusterKeyStoreSpec) -> Option<Self> {
+        spec.embedded.is_some().then(|| Self::from(spec))
+    }
+
     /// Whether keys of a namespace with these labels may be made in the store.
     #[must_use]
     pub fn allows(&self, labels: &BTreeMap<String, String>) -> bool {

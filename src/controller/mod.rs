@@ -6,6 +6,7 @@
 //! steps leaves a state that it decides from as well.
 
 pub mod alarms;
+pub mod cluster_key_store;
 pub mod customer_master_key;
 pub mod data_key;
 mod events;

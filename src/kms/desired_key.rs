@@ -239,6 +239,60 @@ mod tests {
         assert_eq!(from(&wanted, &scheduled).steps, [KeyStep::CancelDeletion, KeyStep::Disable]);
     }
 
+    fn rotation(request: Option<&str>) -> KeyStep {
+        KeyStep::Rotate { version_id: NEW, request: request.map(str::to_owned) }
+    }
+
+    #[test]
+    fn rule_8_a_rotation_is_due_by_interval_or_by_request() {
+        const DAY: i64 = 86_400;
+        let weekly = DesiredKey { rotation_interval_days: Some(7), ..desired() };
+        let record = record().apply_all(&[KeyStep::SetRotationInterval(Some(7))], at(1000)).unwrap();
+        let due = at(1000 + 7 * DAY);
+        assert_eq!(weekly.course_from(&record, NEW, at(999 + 7 * DAY)).steps, []);
+        assert_eq!(weekly.course_from(&record, NEW, due).steps, [rotation(None)]);
+        let rotated = record.apply_all(&[rotation(None)], due).unwrap();
+        assert_eq!(weekly.course_from(&rotated, NEW, due).steps, [], "the next one counts from this one");
+
+        let asked = DesiredKey { rotation_request: Some("a".into()), ..weekly.clone() };
+        assert_eq!(asked.course_from(&record, NEW, at(1000)).steps, [rotation(Some("a"))]);
+        let both = asked.course_from(&record, NEW, due);
+        assert_eq!(both.steps, [rotation(Some("a"))], "one rotation answers both");
+        let answered = record.apply_all(&both.steps, due).unwrap();
+        assert_eq!(asked.course_from(&answered, NEW, due).steps, []);
+    }
+
+    #[test]
+    fn rule_8_nothing_rotates_that_is_not_enabled() {
+        let asked = DesiredKey { rotation_request: Some("a".into()), ..desired() };
+        let disabling = DesiredKey { enabled: false, ..asked.clone() };
+        assert_eq!(from(&disabling, &record()).steps, [KeyStep::Disable]);
+        let scheduling = DesiredKey { schedule_deletion: true, ..asked.clone() };
+        assert_eq!(from(&scheduling, &record()).steps, [KeyStep::ScheduleDeletion { days: 366 }]);
+        let disabled = record().apply_all(&[KeyStep::Disable], at(0)).unwrap();
+        assert_eq!(from(&asked, &disabled).steps, [KeyStep::Enable, rotation(Some("a"))]);
+    }
+
+    #[test]
+    fn rule_8_the_interval_changes_while_the_key_is_enabled() {
+        let wanted = |enabled, days| DesiredKey { enabled, rotation_interval_days: Some(days), ..desired() };
+        let interval = |days| KeyStep::SetRotationInterval(Some(days));
+        assert_eq!(from(&wanted(false, 7), &record()).steps, [interval(7), KeyStep::Disable], "before it is disabled");
+        let disabled = record().apply_all(&[interval(7), KeyStep::Disable], at(0)).unwrap();
+        assert_eq!(from(&wanted(true, 9), &disabled).steps, [KeyStep::Enable, interval(9)], "after it is enabled");
+        let blocked = Blocked { state: KeyState::Disabled, fields: vec!["rotationIntervalDays"] };
+        assert_eq!(from(&wanted(false, 9), &disabled), Course { steps: vec![], blocked: Some(blocked) });
+    }
+
+    #[test]
+    fn rule_7_a_protected_key_is_not_scheduled() {
+        let both = DesiredKey { deletion_protection: true, schedule_deletion: true, ..desired() };
+        assert_eq!(from(&both, &record()).steps, [KeyStep::SetDeletionProtection(true)]);
+        let pending = record().apply_all(&[KeyStep::ScheduleDeletion { days: 366 }], at(0)).unwrap();
+        let course = from(&both, &pending);
+        assert_eq!(course.steps, [KeyStep::CancelDeletion, KeyStep::SetDeletionProtection(true)]);
+    }
+
     proptest! {
         /// Whatever the key went through, the course is allowed by the state machine, leads to what is
         /// declared unless it says what is blocked, and is empty the second time.

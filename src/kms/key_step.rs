@@ -193,6 +193,8 @@ impl KeyRecord {
             self.home.get_or_insert(Home { namespace, name });
         }
         self.owner = Owner { released: false, ..owner.clone() };
+        // Only a key that another object gave up is claimed while it says so: it has a use again.
+        self.abandoned = false;
     }
 
     fn rotate(&mut self, version_id: Uuid, request: Option<&String>, now: Timestamp) -> Result<(), StepError> {
@@ -233,7 +235,10 @@ mod tests {
     use super::*;
     use crate::kms::{
         KeyState,
-        key_record::tests::{at, record},
+        key_record::{
+            MaterialCheck, MaterialSource,
+            tests::{at, record},
+        },
     };
 
     #[test]
@@ -269,5 +274,112 @@ mod tests {
     fn cancelling_enables() {
         let steps = [KeyStep::Disable, KeyStep::ScheduleDeletion { days: 7 }, KeyStep::CancelDeletion];
         assert_eq!(record().apply_all(&steps, at(0)).unwrap().state(at(0)), KeyState::Enabled);
+    }
+
+    fn rotate(id: u128) -> KeyStep {
+        KeyStep::Rotate { version_id: Uuid::from_u128(id), request: Some("please".into()) }
+    }
+
+    #[test]
+    fn rule_8_a_rotation_adds_a_version_and_drops_none() {
+        let rotated = record().apply_all(&[rotate(9)], at(5000)).unwrap();
+        assert_eq!(rotated.versions[..1], record().versions[..]);
+        assert_eq!(rotated.versions[1], RecordVersion::unmade(Uuid::from_u128(9), at(5000)));
+        assert_eq!(rotated.primary_version().map(|v| v.id), Some(Uuid::from_u128(9)));
+        assert_eq!(
+            (rotated.last_handled_rotation.as_deref(), rotated.last_rotation()),
+            (Some("please"), Some(at(5000)))
+        );
+
+        for (step, rejected) in
+            [(KeyStep::Disable, Rejected::Disabled), (KeyStep::ScheduleDeletion { days: 7 }, Rejected::PendingDeletion)]
+        {
+            let refused = record().apply_all(&[step, rotate(9)], at(0));
+            assert_eq!(refused, Err(StepError::Rejected(rejected)));
+        }
+        let external = KeyRecord { origin: Origin::External, ..record() };
+        for step in [rotate(9), KeyStep::SetRotationInterval(Some(30))] {
+            assert_eq!(external.apply_all(&[step], at(0)), Err(StepError::UnsupportedOrigin(Origin::External)));
+        }
+        let mut full = record();
+        full.versions = vec![full.versions[0].clone(); MAX_KEY_VERSIONS];
+        assert_eq!(full.apply_all(&[rotate(9)], at(0)), Err(StepError::TooManyVersions));
+    }
+
+    /// What Kubernetes takes as a Secret is 1 MiB, and the API server a little more as a request.
+    #[test]
+    fn rule_8_a_full_record_fits_into_a_secret() {
+        let mut full = record();
+        full.description = "\u{10348}".repeat(8192);
+        full.tags = (0..20).map(|i| (format!("{i:\u{10348}>128}"), "\u{10348}".repeat(256))).collect();
+        full.versions[0].wrapped = vec![0; crate::crypto::WRAPPED_LEN];
+        full.versions = vec![full.versions[0].clone(); MAX_KEY_VERSIONS];
+        let bytes = full.encode().unwrap().len();
+        assert!(bytes < 1024 * 1024 - 4096, "{bytes}");
+    }
+
+    #[test]
+    fn rule_7_a_protected_key_is_not_scheduled_and_keeps_its_material() {
+        let protected = record().apply_all(&[KeyStep::SetDeletionProtection(true)], at(0)).unwrap();
+        let schedule = KeyStep::ScheduleDeletion { days: 7 };
+        let is_protected = |result| matches!(result, Err(StepError::Protected(_)));
+        assert!(is_protected(protected.apply_all(std::slice::from_ref(&schedule), at(0))));
+        assert!(protected.apply_all(&[KeyStep::Disable], at(0)).is_ok(), "disabling takes nothing away");
+        let external = KeyRecord { origin: Origin::External, ..protected.clone() };
+        assert!(is_protected(external.apply_all(&[KeyStep::DeleteMaterial], at(0))));
+        let freed = protected.apply_all(&[KeyStep::SetDeletionProtection(false), schedule.clone()], at(0)).unwrap();
+        assert_eq!(freed.state(at(0)), KeyState::PendingDeletion);
+
+        let service = KeyRecord { alias: Some("alias/acs/DataKey".into()), ..record() };
+        for step in [schedule, KeyStep::Disable] {
+            assert!(is_protected(service.apply_all(&[step], at(0))));
+        }
+    }
+
+    fn imported(expire_time: Option<Timestamp>) -> KeyStep {
+        let source = MaterialSource { secret: "s".into(), key: "k".into() };
+        let check =
+            MaterialCheck { id: Uuid::from_u128(8), root_key_id: Uuid::nil(), wrapped_key: vec![1], value: vec![2] };
+        let (version_id, creation_date) = (Uuid::from_u128(2), at(0));
+        KeyStep::ImportMaterial {
+            imported: ImportedMaterial { version_id, creation_date, source, expire_time, check },
+            version: record().versions[0].clone(),
+        }
+    }
+
+    #[test]
+    fn rule_9_material_comes_expires_and_goes() {
+        let empty = KeyRecord { origin: Origin::External, versions: vec![], ..record() };
+        assert_eq!(empty.state(at(0)), KeyState::PendingImport);
+        assert_eq!(record().apply_all(&[imported(None)], at(0)), Err(StepError::UnsupportedOrigin(Origin::AliyunKms)));
+
+        let filled = empty.apply_all(&[imported(Some(at(100)))], at(0)).unwrap();
+        assert_eq!((filled.state(at(99)), filled.state(at(100))), (KeyState::Enabled, KeyState::PendingImport));
+        assert_eq!(filled.apply_all(&[KeyStep::ExpireMaterial], at(99)), Err(StepError::NotDue));
+        let expired = filled.apply_all(&[KeyStep::ExpireMaterial], at(100)).unwrap();
+        assert!(expired.versions.is_empty() && expired.imported.is_some(), "what it was is remembered");
+
+        // While the key is to be deleted, nothing is imported, and removing leaves state and date.
+        let pending = filled.apply_all(&[KeyStep::ScheduleDeletion { days: 7 }], at(0)).unwrap();
+        let refused = pending.apply_all(&[imported(None)], at(0));
+        assert_eq!(refused, Err(StepError::Rejected(Rejected::StateModifiedFailed)));
+        let emptied = pending.apply_all(&[KeyStep::DeleteMaterial], at(0)).unwrap();
+        assert_eq!((emptied.state(at(0)), &emptied.deletion), (KeyState::PendingDeletion, &pending.deletion));
+        let cancelled = emptied.apply_all(&[KeyStep::CancelDeletion], at(0)).unwrap();
+        assert_eq!(cancelled.state(at(0)), KeyState::PendingImport);
+    }
+
+    #[test]
+    fn rule_11_an_adopted_key_stays_where_it_was_made() {
+        let owner = Owner { namespace: "other".into(), name: "new".into(), released: true, ..record().owner };
+        let adopted = record().apply_all(&[KeyStep::Claim(owner.clone())], at(0)).unwrap();
+        let home = Home { namespace: "shop".into(), name: "orders".into() };
+        assert_eq!((adopted.home.as_ref(), adopted.owner.released), (Some(&home), false));
+        let third = Owner { name: "third".into(), ..owner };
+        let again = adopted.apply_all(&[KeyStep::Claim(third)], at(0)).unwrap();
+        assert_eq!(again.home, Some(home), "wherever it goes from there");
+        // Its own object's claim makes no home.
+        let own = record().apply_all(&[KeyStep::Claim(record().owner)], at(0)).unwrap();
+        assert_eq!(own.home, None);
     }
 }

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod arguments;
 pub mod commands;
 mod drive;
+mod key_stores;
 pub mod metrics;
 pub mod operator;
 mod root_key_guard;

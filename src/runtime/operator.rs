@@ -11,6 +11,7 @@ use super::{
     admin::Readiness,
     arguments::RunArguments,
     drive::{Drive, on},
+    key_stores::{self, Signs},
     metrics::{Metrics, StateLabels},
     root_key_guard,
     triggers::{Scope, Triggers, Watched},
@@ -145,11 +146,13 @@ pub async fn operate(
     let (aliases_ready, aliases_listed) = watch::channel(false);
     let stored = (client.clone(), namespace.clone(), store);
     let (client, namespace, store) = stored.clone();
+    let usage = store.usage();
     services.spawn(watches::records(client, namespace, store, triggers.clone(), records_ready));
     let (client, namespace, store) = stored;
     services.spawn(watches::aliases(client.clone(), namespace.clone(), store, triggers.clone(), aliases_ready));
     services.spawn(watches::namespaces(client.clone(), namespaces, triggers.clone()));
-    services.spawn(watches::key_stores(client.clone(), key_stores, triggers.clone()));
+    let (stores_changed, stores) = watch::channel(());
+    services.spawn(watches::key_stores(client.clone(), key_stores, triggers.clone(), stores_changed));
     for scope in settings.scopes() {
         services.spawn(watches::deliveries(client.clone(), scope, triggers.clone()));
     }
@@ -161,6 +164,9 @@ pub async fn operate(
     keys.drives.into_iter().for_each(|drive| drive_keys(&mut drives, drive, &context, &triggers));
     data_keys.drives.into_iter().for_each(|drive| drive_data_keys(&mut drives, drive, &context, &triggers));
 
+    let orphans = Orphans::default();
+    let signs = Signs { stores, usage, orphans: orphans.found() };
+    services.spawn(key_stores::keep_status(context.clone(), signs, keys.may_start.subscribe()));
     services.spawn({
         let readiness = readiness.clone();
         async move {
@@ -176,7 +182,7 @@ pub async fn operate(
             data_keys.may_start.send_replace(true);
             readiness.set(true);
             tracing::info!(watching = ?settings.watch_namespaces, "the operator is ready");
-            sweep(context, settings, triggers).await;
+            sweep(context, orphans, settings, triggers).await;
         }
     });
     let ended = until_stopped(services, drives, stop).await;
@@ -240,7 +246,10 @@ fn drive_keys<C: Cluster, S: KeyStore>(
         }
     };
     drives.spawn(drive.run(context.clone(), pass, move |object| match object {
-        Some(object) => gone.data_keys_of(&object.namespace().unwrap_or_default(), &object.name_any()),
+        Some(object) => {
+            gone.data_keys_of(&object.namespace().unwrap_or_default(), &object.name_any());
+            gone.adopters();
+        }
         None => gone.all_data_keys(),
     }));
 }
@@ -304,8 +313,12 @@ async fn root_keys(
 
 /// Erases keys when they are due, has those looked at whose other dates have come, and looks for records without an
 /// object.
-async fn sweep<C: Cluster, S: KeyStore>(context: Arc<Context<C, S>>, settings: Settings, triggers: Triggers) {
-    let orphans = Orphans::default();
+async fn sweep<C: Cluster, S: KeyStore>(
+    context: Arc<Context<C, S>>,
+    orphans: Orphans,
+    settings: Settings,
+    triggers: Triggers,
+) {
     loop {
         count_keys(&context);
         match purge::sweep(&context, &settings.namespace, settings.clock_skew_tolerance).await {
@@ -315,6 +328,7 @@ async fn sweep<C: Cluster, S: KeyStore>(context: Arc<Context<C, S>>, settings: S
         orphans.sweep(&context).await;
         let (keys, now) = (context.store.keys(), context.clock.now());
         alarms::due(&keys, now).iter().for_each(|(namespace, name)| triggers.key_alone(namespace, name));
+        triggers.due_data_keys(now);
         let due = alarms::next(&keys, now);
         let wait = due.and_then(|due| Duration::try_from(due).ok()).map_or(SWEEP, |due| due.min(SWEEP));
         tokio::select! {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kube::{
     Resource, ResourceExt,
     runtime::reflector::{ObjectRef, Store},
@@ -9,8 +10,9 @@ use kube::{
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{
-    api::{CustomerMasterKey, DataKey, KeyStoreRef},
+    api::{CustomerMasterKey, DataKey, KeyStoreRef, metadata},
     cluster::Guarded,
+    controller::data_key::next_event,
 };
 
 /// What is watched: one namespace, or all.
@@ -99,6 +101,16 @@ impl Triggers {
         }
     }
 
+    /// Look at the objects that want to adopt a key and have not: they may now.
+    pub fn adopters(&self) {
+        for watched in self.keys.iter() {
+            request_where(watched, |object| {
+                let wants = object.0.as_ref().is_ok_and(|key| key.spec.key_id.is_some());
+                wants && !object.annotations().contains_key(metadata::KEY_ID)
+            });
+        }
+    }
+
     /// Look at the keys that are being deleted: what they wait for may be gone.
     pub fn deleting_keys(&self) {
         for watched in self.keys.iter() {
@@ -110,6 +122,14 @@ impl Triggers {
     pub fn all_data_keys(&self) {
         for watched in self.data_keys.iter() {
             request_where(watched, |_| true);
+        }
+    }
+
+    /// Look at the data keys whose next rotation has come.
+    pub fn due_data_keys(&self, now: Timestamp) {
+        let is_due = |data_key: &DataKey| next_event(data_key).is_some_and(|time| time <= now);
+        for watched in self.data_keys.iter() {
+            request_where(watched, |object| object.0.as_ref().is_ok_and(is_due));
         }
     }
 

@@ -1,6 +1,9 @@
 //! The watches that feed what the controllers see, beside the objects' own.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
@@ -19,6 +22,7 @@ use super::triggers::{Scope, Triggers};
 use crate::{
     api::{ClusterKeyStore, KeyStoreRef, metadata},
     cluster::{Guarded, Secrets},
+    kms::KeyRecord,
     store::{AliasClaim, embedded::EmbeddedStore},
 };
 
@@ -67,8 +71,17 @@ pub async fn records<S: Secrets>(
     let tell = |owner: Option<(String, String)>| {
         owner.into_iter().for_each(|(namespace, name)| triggers.key(&namespace, &name));
     };
+    let begun = ready.subscribe();
     let seen = |event: SecretEvent| match event {
-        SecretEvent::There(secret) => tell(store.note(&secret)),
+        SecretEvent::There(secret) => {
+            let name = secret.name_any();
+            let is_new = store.seen(&name).is_none();
+            tell(store.note(&secret));
+            // Before the first list is complete no object was looked at, so that nobody waits.
+            if let (true, Some(record)) = (*begun.borrow(), store.seen(&name)) {
+                who_waits_for(&record, is_new, &triggers);
+            }
+        }
         SecretEvent::Gone(secret) => {
             let owner = store.note(&secret);
             store.note_deleted(&secret.name_any());
@@ -77,6 +90,17 @@ pub async fn records<S: Secrets>(
         SecretEvent::Exactly(names) => store.note_all(&names).into_iter().for_each(|owner| tell(Some(owner))),
     };
     secrets("key records", client, namespace, metadata::KEY_RECORD_TYPE, seen, ready).await;
+}
+
+/// Tells who waits for a key that is another object's, or was: whoever wants to adopt it, once it is let go or its
+/// record restored, and the object that it was made for, which gets a new one once it is adopted.
+fn who_waits_for(record: &KeyRecord, is_new: bool, triggers: &Triggers) {
+    if is_new || record.owner.released {
+        triggers.adopters();
+    }
+    if let Some(home) = &record.home {
+        triggers.key(&home.namespace, &home.name);
+    }
 }
 
 /// Watches the claims of aliases, and tells who may have one that is free now.
@@ -141,20 +165,69 @@ async fn secrets(
     }
 }
 
-/// Watches the key stores. One that came, changed or went is a reason to look at the keys in it.
-pub async fn key_stores(client: Client, mut writer: Writer<Guarded<ClusterKeyStore>>, triggers: Triggers) {
+/// Watches the key stores. One that came, changed or went is a reason to look at the keys in it, and `changed` is told.
+/// Status is not: the operator writes it.
+pub async fn key_stores(
+    client: Client,
+    mut writer: Writer<Guarded<ClusterKeyStore>>,
+    triggers: Triggers,
+    changed: watch::Sender<()>,
+) {
     let events = watcher(Api::<Guarded<ClusterKeyStore>>::all(client), config());
     let mut events = std::pin::pin!(persistent("key stores", events));
+    let mut seen = Declarations::default();
     while let Some(event) = events.next().await {
         writer.apply_watcher_event(&event);
-        if let Event::Apply(store) | Event::Delete(store) = &event {
-            let store = KeyStoreRef { name: store.name_any(), ..KeyStoreRef::default() };
-            triggers.key_store(&store);
+        for name in seen.changed_by(&event) {
+            triggers.key_store(&KeyStoreRef { name, ..KeyStoreRef::default() });
+            changed.send_replace(());
         }
     }
 }
 
-/// Watches namespaces: whether they are made anew, go away, or may adopt keys.
+/// What is declared, by name: the UID and the generation of each object.
+type Declared = HashMap<String, (Option<String>, Option<i64>)>;
+
+/// The declarations that a watch has shown, through its interruptions.
+#[derive(Default)]
+struct Declarations {
+    seen: Declared,
+    /// Those of a list that is coming in.
+    listed: Option<Declared>,
+}
+
+impl Declarations {
+    /// The names of the objects that came, went, or declare something else, now that this is known.
+    fn changed_by<K: ResourceExt>(&mut self, event: &Event<K>) -> Vec<String> {
+        let declared = |object: &K| (object.uid(), object.meta().generation);
+        match event {
+            Event::Init => self.listed = Some(Declared::new()),
+            Event::InitApply(object) => {
+                self.listed.get_or_insert_default().insert(object.name_any(), declared(object));
+            }
+            Event::InitDone => {
+                let now = self.listed.take().unwrap_or_default();
+                let before = std::mem::replace(&mut self.seen, now);
+                let names: HashSet<_> = before.keys().chain(self.seen.keys()).cloned().collect();
+                return names.into_iter().filter(|name| before.get(name) != self.seen.get(name)).collect();
+            }
+            Event::Apply(object) => {
+                let now = declared(object);
+                if self.seen.insert(object.name_any(), now.clone()) != Some(now) {
+                    return vec![object.name_any()];
+                }
+            }
+            Event::Delete(object) => {
+                self.seen.remove(&object.name_any());
+                return vec![object.name_any()];
+            }
+        }
+        Vec::new()
+    }
+}
+
+/// Watches namespaces: whether they are made anew, go away, may adopt keys, or have the labels that a key is shared
+/// with.
 pub async fn namespaces(client: Client, mut writer: Writer<PartialObjectMeta<Namespace>>, triggers: Triggers) {
     let events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config())
         .modify(|namespace| namespace.managed_fields_mut().clear());
@@ -163,6 +236,10 @@ pub async fn namespaces(client: Client, mut writer: Writer<PartialObjectMeta<Nam
         writer.apply_watcher_event(&event);
         if let Event::Apply(namespace) | Event::Delete(namespace) = &event {
             triggers.namespace(&namespace.name_any());
+        }
+        // After an interruption any label may have changed.
+        if let Event::InitDone = &event {
+            triggers.all_data_keys();
         }
     }
 }
@@ -193,5 +270,38 @@ where
     if store.wait_until_ready().await.is_err() {
         // The writer is gone: we are shutting down, and whoever waits is aborted.
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(name: &str, uid: &str, generation: i64) -> ClusterKeyStore {
+        let mut store = ClusterKeyStore::new(name, crate::api::ClusterKeyStoreSpec::default());
+        (store.metadata.uid, store.metadata.generation) = (Some(uid.into()), Some(generation));
+        store
+    }
+
+    #[test]
+    fn rule_16_only_what_is_declared_counts_as_a_change() {
+        let list = |seen: &mut Declarations, stores: &[ClusterKeyStore]| {
+            let mut changed = seen.changed_by(&Event::<ClusterKeyStore>::Init);
+            stores.iter().for_each(|store| changed.extend(seen.changed_by(&Event::InitApply(store.clone()))));
+            assert_eq!(changed, Vec::<String>::new());
+            let mut changed = seen.changed_by(&Event::<ClusterKeyStore>::InitDone);
+            changed.sort();
+            changed
+        };
+        let mut seen = Declarations::default();
+        assert_eq!(list(&mut seen, &[store("a", "1", 1), store("b", "2", 1)]), ["a", "b"]);
+        assert_eq!(seen.changed_by(&Event::Apply(store("a", "1", 1))).len(), 0, "its status was written");
+        assert_eq!(seen.changed_by(&Event::Apply(store("a", "1", 2))), ["a"]);
+        assert_eq!(seen.changed_by(&Event::Apply(store("a", "3", 2))), ["a"], "made anew");
+        assert_eq!(seen.changed_by(&Event::Delete(store("a", "3", 2))), ["a"]);
+        // The watch was interrupted, and begins anew.
+        assert_eq!(list(&mut seen, &[store("b", "2", 1)]).len(), 0);
+        assert_eq!(list(&mut seen, &[store("b", "2", 2), store("c", "4", 1)]), ["b", "c"]);
+        assert_eq!(list(&mut seen, &[store("c", "4", 1)]), ["b"]);
     }
 }

@@ -1,5 +1,6 @@
 //! Key stores: where keys are held. The controllers see only the trait; a file or folder a backend.
 
+mod draft;
 pub mod embedded;
 
 use std::{future::Future, sync::Arc};
@@ -101,8 +102,18 @@ pub struct Revision {
 pub struct SlotView {
     /// The key that the object has, or had, and was not abandoned.
     pub current: Option<StoredKey>,
-    /// The keys that the object had before and gave up, or that another object adopted, the oldest first.
+    /// The keys that the object had before and gave up, the oldest first.
     pub abandoned: Vec<Uuid>,
+    /// The keys that the object had before and that another object has adopted (design, rule 11).
+    pub adopted: Vec<Uuid>,
+}
+
+impl SlotView {
+    /// Which generation of the object's keys the next one is.
+    #[must_use]
+    pub fn next_generation(&self) -> u32 {
+        u32::try_from(self.abandoned.len() + self.adopted.len()).unwrap_or(u32::MAX)
+    }
 }
 
 /// How fresh an answer has to be.
@@ -288,6 +299,12 @@ pub trait KeyStore: Send + Sync + 'static {
 
     /// Every key that the watch has seen and that can be read.
     fn keys(&self) -> Vec<StoredKey>;
+
+    /// Whether the watch has seen a key in a store, `KIND/NAME`, that is not a tombstone. One whose record can't be
+    /// read counts.
+    fn is_in_use(&self, store: &str) -> bool {
+        self.keys().iter().any(|key| key.record.store == store && !key.record.is_tombstone())
+    }
 
     /// Generates a data key of `length` bytes. Its plaintext is not answered: whoever needs it decrypts.
     fn generate_data_key(

@@ -6,13 +6,16 @@ use cmk_operator::{
     cluster::{KubeCluster, Views},
     crypto::SystemRandom,
     kms::EncryptionContext,
-    runtime::metrics::Metrics,
+    runtime::{metrics::Metrics, operator::Settings},
     store::{
         Freshness, KeyStore, StoredKey,
         embedded::{EmbeddedStore, root_key},
     },
 };
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
+use k8s_openapi::{
+    api::core::v1::{Namespace, Secret},
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -22,7 +25,7 @@ use std::sync::Arc;
 
 use crate::support::{
     eventually,
-    world::{SOON, World},
+    world::{SOON, World, gone, record_json},
 };
 
 pub const PLAINTEXT: &str = "plaintext";
@@ -149,4 +152,53 @@ pub async fn later_event(world: &World, key: &str) {
     let name = format!("later-{:08x}", rand::random::<u32>());
     world.apply_data_key(&name, json!({"keyRef": {"name": key}})).await;
     world.data_key_ready(&name).await;
+}
+
+/// The same test's view of another namespace, which is made.
+pub async fn another_namespace(world: &World, suffix: &str) -> World {
+    let namespace = format!("{}-{suffix}", world.namespace);
+    world.create_namespace(&namespace).await;
+    World {
+        bed: world.bed,
+        client: world.client.clone(),
+        namespace,
+        operator_namespace: world.operator_namespace.clone(),
+        clock: world.clock.clone(),
+    }
+}
+
+/// The settings for an operator that watches the namespaces of all of these.
+pub fn watching(worlds: &[&World]) -> Settings {
+    let watch_namespaces = worlds.iter().map(|world| world.namespace.clone()).collect();
+    Settings { watch_namespaces, ..worlds[0].settings() }
+}
+
+/// Takes an object away behind the operator's back, finalizers and all.
+pub async fn lose_key_object(world: &World, name: &str) {
+    merge(&world.keys(), name, json!({"metadata": {"finalizers": null}})).await;
+    world.keys().delete(name, &DeleteParams::default()).await.unwrap();
+    gone(&world.keys(), name).await;
+}
+
+/// The record of the key with an id, as JSON.
+pub async fn record_of(world: &World, key_id: &str) -> Value {
+    let records = world.records().await;
+    records.iter().map(record_json).find(|record| record["keyId"] == key_id).unwrap_or_else(|| panic!("{key_id}"))
+}
+
+/// Waits until the record of the key with an id is as `wanted` says.
+pub async fn record_when(world: &World, key_id: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    eventually(&format!("the record of {key_id} {what}"), SOON, async || {
+        let record = record_of(world, key_id).await;
+        if wanted(&record) { Ok(record) } else { Err(record.to_string()) }
+    })
+    .await
+}
+
+/// Deletes a namespace with all its objects, and makes one of the same name.
+pub async fn recreate_namespace(world: &World) {
+    let namespaces: Api<Namespace> = Api::all(world.client.clone());
+    namespaces.delete(&world.namespace, &DeleteParams::default()).await.unwrap();
+    gone(&namespaces, &world.namespace).await;
+    world.create_namespace(&world.namespace).await;
 }

@@ -7,10 +7,11 @@ use cmk_operator::api::{
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
+use crate::helpers::recreate_namespace;
 use crate::helpers::{blob, complete_context, decrypted};
 use crate::support::{
     eventually,
@@ -182,13 +183,4 @@ async fn rule_5_a_new_object_over_a_tombstone_is_stalled_until_abandon_key() {
     assert_ne!(key_id(&fresh), first);
     assert_eq!(key_state(&fresh), "Enabled");
     operator.stop().await.unwrap();
-}
-
-/// Deletes the test's namespace with all its objects, and makes one of the same name.
-async fn recreate_namespace(world: &World) {
-    let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(world.client.clone());
-    namespaces.delete(&world.namespace, &DeleteParams::default()).await.unwrap();
-    gone(&namespaces, &world.namespace).await;
-    let again = serde_json::from_value(json!({"metadata": {"name": world.namespace}})).unwrap();
-    namespaces.create(&PostParams::default(), &again).await.unwrap();
 }

@@ -71,7 +71,10 @@ pub fn next(o: &Observed, key: &StoredKey, now: jiff::Timestamp) -> AliasStep {
             }
         }
     };
-    match o.alias.claims.iter().find(|claim| Some(&claim.slot.alias) != held.as_ref()) {
+    // A key that was adopted has left the alias of its former namespace behind.
+    let namespace = &key.record.owner.namespace;
+    let is_held = |claim: &AliasClaim| Some(&claim.slot.alias) == held.as_ref() && claim.slot.namespace == *namespace;
+    match o.alias.claims.iter().find(|claim| !is_held(claim)) {
         Some(left) => AliasStep::Do(Step::ReleaseAlias(left.clone())),
         None => settled,
     }

@@ -156,8 +156,8 @@ async fn import_material<C: Cluster, S: KeyStore>(
 impl Observed {
     /// The key as the store answered it.
     fn see(&mut self, key: StoredKey) {
-        let abandoned = self.key.as_ref().map(|view| view.abandoned.clone()).unwrap_or_default();
-        self.key = Ok(SlotView { current: Some(key), abandoned });
+        let before = self.key.as_ref().ok().cloned().unwrap_or_default();
+        self.key = Ok(SlotView { current: Some(key), ..before });
     }
 }
 

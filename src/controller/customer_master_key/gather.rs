@@ -5,8 +5,8 @@ use kube::ResourceExt;
 use super::{alias::AliasFacts, plan::Observed};
 use crate::{
     api::CustomerMasterKey,
-    cluster::{Cluster, NamespaceView, Objects},
-    controller::{Context, PassError},
+    cluster::{Cluster, KeyObjectView, NamespaceView, Objects},
+    controller::{Context, PassError, orphans},
     store::{AliasClaim, AliasSlot, Freshness, KeySlot, KeyStore, SlotView, StoreError},
 };
 
@@ -37,7 +37,9 @@ pub async fn gather<C: Cluster, S: KeyStore>(
     let owner_is_gone = match current {
         Some(key) if !key.record.owner.released && KeySlot::of_owner(&key.record) != slot => {
             let owner = &key.record.owner;
-            Objects::<CustomerMasterKey>::get_object(&context.cluster, &owner.namespace, &owner.name).await?.is_none()
+            let found =
+                Objects::<CustomerMasterKey>::get_object(&context.cluster, &owner.namespace, &owner.name).await?;
+            !found.is_some_and(|object| orphans::has_key(&KeyObjectView::from(&object), &key.record))
         }
         _ => false,
     };
@@ -71,7 +73,7 @@ async fn find<C: Cluster, S: KeyStore>(
     match object.spec.key_id.as_deref().map(|id| id.parse().unwrap_or_default()) {
         Some(id) => {
             let current = context.store.find_by_id(&slot.store, id, freshness).await?;
-            Ok(SlotView { current, abandoned: Vec::new() })
+            Ok(SlotView { current, ..SlotView::default() })
         }
         None => context.store.find(slot, freshness).await,
     }

@@ -49,7 +49,8 @@ pub fn next(spec: &CustomerMasterKeySpec, record: &KeyRecord, fresh: [Uuid; 2], 
     let Some(declared) = &spec.imported_key_material else {
         return match is_there {
             false => MaterialStep::Settled,
-            true if record.deletion_protection => MaterialStep::Protected,
+            // Also when it is protected from now on: the two may come in one change.
+            true if record.deletion_protection || spec.deletion_protection == Some(true) => MaterialStep::Protected,
             true => MaterialStep::Delete,
         };
     };
@@ -68,4 +69,75 @@ pub fn next(spec: &CustomerMasterKeySpec, record: &KeyRecord, fresh: [Uuid; 2], 
     }
     let wrapping = declared.wrapping.as_ref().map(|w| (w.algorithm, w.import_token.clone()));
     MaterialStep::Import(MaterialImport { source, expire_time, wrapping, fresh })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::kms::{
+        KeyStep,
+        key_record::{
+            ImportedMaterial, MaterialCheck,
+            tests::{at, record},
+        },
+    };
+
+    const FRESH: [Uuid; 2] = [Uuid::from_u128(5), Uuid::from_u128(6)];
+
+    fn spec(secret: &str, expire: Option<i64>) -> CustomerMasterKeySpec {
+        let expire = expire.map(|t| at(t).to_string());
+        let declared = json!({"secretRef": {"name": secret, "key": "k"}, "expireTime": expire});
+        serde_json::from_value(json!({"origin": "EXTERNAL", "importedKeyMaterial": declared})).unwrap()
+    }
+
+    /// With the material of Secret `s`, which expires at 1000.
+    fn filled() -> KeyRecord {
+        let source = MaterialSource { secret: "s".into(), key: "k".into() };
+        let check = MaterialCheck { id: Uuid::nil(), root_key_id: Uuid::nil(), wrapped_key: vec![], value: vec![] };
+        let (version_id, creation_date) = (Uuid::from_u128(2), at(0));
+        let expire_time = Some(at(1000));
+        let imported = ImportedMaterial { version_id, creation_date, source, expire_time, check };
+        KeyRecord { origin: Origin::External, imported: Some(imported), ..record() }
+    }
+
+    fn import(secret: &str, expire: Option<i64>) -> MaterialStep {
+        let source = MaterialSource { secret: secret.into(), key: "k".into() };
+        MaterialStep::Import(MaterialImport { source, expire_time: expire.map(at), wrapping: None, fresh: FRESH })
+    }
+
+    #[test]
+    fn rule_9_what_is_next_for_the_material() {
+        let empty = || KeyRecord { versions: vec![], ..filled() };
+        let never = || KeyRecord { imported: None, ..empty() };
+        let protected = || KeyRecord { deletion_protection: true, ..filled() };
+        let pending = |r: KeyRecord| r.apply_all(&[KeyStep::ScheduleDeletion { days: 7 }], at(0)).unwrap();
+        let none: fn() -> CustomerMasterKeySpec =
+            || serde_json::from_value::<CustomerMasterKeySpec>(json!({"origin": "EXTERNAL"})).unwrap();
+        let protecting = || CustomerMasterKeySpec { deletion_protection: Some(true), ..none() };
+        let cases = [
+            ("nothing declared, nothing there", none(), never(), 0, MaterialStep::Settled),
+            ("declared for the first time", spec("s", None), never(), 0, import("s", None)),
+            ("as declared", spec("s", Some(1000)), filled(), 0, MaterialStep::Settled),
+            ("another Secret", spec("t", Some(1000)), filled(), 0, import("t", Some(1000))),
+            ("another expiry", spec("s", Some(2000)), filled(), 0, import("s", Some(2000))),
+            ("no expiry any more", spec("s", None), filled(), 0, import("s", None)),
+            ("removed", none(), filled(), 0, MaterialStep::Delete),
+            ("removed while protected", none(), protected(), 0, MaterialStep::Protected),
+            ("removed and protected in one change", protecting(), filled(), 0, MaterialStep::Protected),
+            ("removed before", none(), empty(), 0, MaterialStep::Settled),
+            ("declared again", spec("s", Some(1000)), empty(), 0, import("s", Some(1000))),
+            ("expired", spec("s", Some(1000)), empty(), 1000, MaterialStep::Expired),
+            ("an expiry in the past", spec("s", Some(500)), filled(), 600, MaterialStep::Expired),
+            ("while it is to be deleted", spec("s", None), pending(filled()), 0, MaterialStep::Blocked),
+            ("removed while it is to be deleted", none(), pending(filled()), 0, MaterialStep::Delete),
+        ];
+        for (name, spec, record, now, expected) in cases {
+            assert_eq!(next(&spec, &record, FRESH, at(now)), expected, "{name}");
+        }
+        let generated: Value = json!({});
+        let generated = serde_json::from_value(generated).unwrap();
+        assert_eq!(next(&generated, &record(), FRESH, at(0)), MaterialStep::Settled, "a key with another origin");
+    }
 }

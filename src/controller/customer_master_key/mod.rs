@@ -9,7 +9,11 @@ pub mod plan;
 mod removal;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_adoption;
 
+pub use alias::AliasFacts;
 pub use apply::{KIND, reconcile};
 pub use gather::slot;
+pub use material::ImportProblem;
 pub use removal::letting_go;

@@ -158,9 +158,12 @@ fn next<'a>(o: &'a Observed, c: &Circumstances) -> Next<'a> {
     };
     let say = |key, standing| Next::Say { key, standing };
     let found = view.current.as_ref().map(|key| key.record.key_id);
+    // What is said of a key that is another object's is no business of this one's readers.
+    let own = view.current.as_ref().filter(|key| o.is_owner(key));
 
     // A record that does not go with what the object says: it is looked for once more before that is said.
     let missing = match o.claimed_id(view) {
+        Some(claimed) if view.adopted.contains(&claimed) => Some(describe::adopted_by_another(claimed)),
         Some(claimed) if found != Some(claimed) => Some(describe::record_missing(claimed, found)),
         None if found.is_none() => o.object.spec.key_id.as_deref().map(|id| describe::nothing_to_adopt(o, id)),
         _ => None,
@@ -171,10 +174,10 @@ fn next<'a>(o: &'a Observed, c: &Circumstances) -> Next<'a> {
             Freshness::Live => say(None, standing),
         };
     }
-    let Some(store) = &o.store else { return say(view.current.as_ref(), describe::no_key_store(o)) };
+    let Some(store) = &o.store else { return say(own, describe::no_key_store(o)) };
     let desired = o.desired(c);
     if let Some(standing) = describe::unsupported(&o.object.spec, &desired, c.capabilities) {
-        return say(view.current.as_ref(), standing);
+        return say(own, standing);
     }
     match &view.current {
         None => match o.creation_forbidden(c, store) {
@@ -196,7 +199,9 @@ fn next_for_key<'a>(
     desired: &DesiredKey,
 ) -> Next<'a> {
     let record = &key.record;
-    let stalled = |reason, message: String| Next::Say { key: Some(key), standing: Standing::stalled(reason, message) };
+    let is_owner = o.is_owner(key);
+    let say = |standing| Next::Say { key: is_owner.then_some(key), standing };
+    let stalled = |reason, message: String| say(Standing::stalled(reason, message));
 
     let may_replace = o.object.spec.key_id.is_none();
     if may_replace && o.abandoned_id() == Some(record.key_id) {
@@ -204,8 +209,8 @@ fn next_for_key<'a>(
     }
     if record.is_tombstone() {
         return match o.alias.claims.first() {
-            Some(claim) => Next::Act(Plan::just(Step::ReleaseAlias(claim.clone()))),
-            None => stalled(reason::KEY_DELETED, describe::key_deleted(o, record)),
+            Some(claim) if is_owner => Next::Act(Plan::just(Step::ReleaseAlias(claim.clone()))),
+            _ => stalled(reason::KEY_DELETED, describe::key_deleted(o, record)),
         };
     }
     if let Some(difference) = describe::immutable_difference(&o.object.spec, record) {
@@ -213,29 +218,32 @@ fn next_for_key<'a>(
     }
     let is_same_object = o.object.uid().as_ref() == Some(&record.owner.uid);
     let same_namespace = o.namespace.as_ref().is_some_and(|n| n.uid == record.owner.namespace_uid);
-    let is_claimed = o.is_owner(key) && !record.owner.released && is_same_object && same_namespace;
+    let is_claimed = is_owner && !record.owner.released && is_same_object && same_namespace;
     // Whose key it is hangs on which namespace this is, and the watch of namespaces may lag behind that of objects.
     if !is_claimed && o.freshness == Freshness::Watched {
         return Next::Act(Plan::just(Step::LookAgain));
     }
-    if o.is_owner(key) {
-        let may_adopt = o.namespace.as_ref().is_some_and(|n| n.adopt_keys);
-        // An object never moves: its key was made when the watch still showed the earlier namespace.
-        let is_its_own = is_same_object && !record.owner.released;
-        if !same_namespace && !may_adopt && !is_its_own {
-            // An object that says it has this key was restored, and shall not lose it. A status that names no key is
-            // that of a pass which failed.
-            let names_key = o.object.status.as_ref().is_some_and(|status| status.key_metadata.is_some());
-            let is_new = !o.object.annotations().contains_key(metadata::KEY_ID) && !names_key;
-            if store.on_namespace_recreated == OnNamespaceRecreated::NewKey && may_replace && is_new {
-                return abandon(o, c, store, key, describe::replaced_in_new_namespace(record));
-            }
-            return stalled(reason::NAMESPACE_RECREATED, describe::namespace_recreated(record));
-        }
-    } else if !record.owner.released && !o.owner_is_gone {
+    // An object never moves: its key was made while the watch still showed the earlier namespace.
+    let is_its_own = is_owner && !record.owner.released && is_same_object;
+    // An object that names the key in its spec needed the right to adopt, in whatever namespace it is.
+    let adopts = o.object.spec.key_id.is_some() && !(is_owner && same_namespace);
+    if !is_owner && !record.owner.released && !o.owner_is_gone {
         return stalled(reason::KEY_HAS_OWNER, describe::key_has_owner(record));
-    } else if let Some(standing) = o.store_not_allowed(store) {
-        return Next::Say { key: Some(key), standing };
+    }
+    if adopts {
+        let refused = o.store_not_allowed(store).or_else(|| describe::material_not_declared(&o.object.spec, record));
+        if let Some(standing) = refused {
+            return say(standing);
+        }
+    } else if !same_namespace && !is_its_own && !o.namespace.as_ref().is_some_and(|n| n.adopt_keys) {
+        // An object that says it has this key was restored, and shall not lose it. A status that names no key is
+        // that of a pass which failed.
+        let names_key = o.object.status.as_ref().is_some_and(|status| status.key_metadata.is_some());
+        let is_new = !o.object.annotations().contains_key(metadata::KEY_ID) && !names_key;
+        if store.on_namespace_recreated == OnNamespaceRecreated::NewKey && is_new {
+            return abandon(o, c, store, key, describe::replaced_in_new_namespace(record));
+        }
+        return stalled(reason::NAMESPACE_RECREATED, describe::namespace_recreated(record));
     }
     drive(o, c, key, desired, is_claimed)
 }
@@ -298,7 +306,8 @@ impl Observed {
         let id = annotated.or_else(in_status)?;
         // An id that is no UUID is the id of no key: nil, which is never generated, stands for it.
         let id = id.parse().unwrap_or(Uuid::nil());
-        (!view.abandoned.contains(&id)).then_some(id)
+        let given_up = view.abandoned.contains(&id) || (view.adopted.contains(&id) && self.abandoned_id() == Some(id));
+        (!given_up).then_some(id)
     }
 
     fn abandoned_id(&self) -> Option<Uuid> {
@@ -381,7 +390,7 @@ impl Observed {
             store: self.object.key_store_ref().to_string(),
             region: store.region.clone(),
             account_id: store.account_id.clone(),
-            generation: u32::try_from(view.abandoned.len()).unwrap_or(u32::MAX),
+            generation: view.next_generation(),
             owner: self.owner(),
             origin: self.object.spec.origin.unwrap_or_default(),
             key_usage: self.object.spec.key_usage.unwrap_or_default(),

@@ -1,11 +1,12 @@
 //! Reads, and decrypts, everything that `plan` decides from.
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use kube::ResourceExt;
 
 use super::{
-    ciphertext::{Ciphertext, encryption_context},
+    ciphertext::{Ciphertext, encryption_context, unknown},
     delivery::SecretObject,
-    plan::Observed,
+    plan::{Found, Observed},
 };
 use crate::{
     api::DataKey,
@@ -30,11 +31,38 @@ pub async fn gather<C: Cluster, S: KeyStore>(context: &Context<C, S>, object: Da
     let secret = context.cluster.get_secret(&namespace_name, &secret_name).await?.map(SecretObject::from);
     let encryption_context = encryption_context(&object).map_err(|e| StoreError::Crypto(e.to_string()))?;
     let ciphertext = Ciphertext::find(&object, secret.as_ref());
-    let opened = match (&ciphertext, &key) {
-        (Some(ciphertext), Ok(Some(key))) => open(context, key, &encryption_context, ciphertext).await,
-        _ => None,
-    };
-    Ok(Observed { object, namespace, master, key, secret, context: encryption_context, ciphertext, opened })
+    let (mut opened, mut previous, mut strays) = (None, None, Vec::new());
+    if let (Some(ciphertext), Ok(Some(key))) = (&ciphertext, &key) {
+        let opener = Opener { store: &*context.store, key, context: &encryption_context };
+        opened = opener.open(ciphertext.bytes()).await;
+        if let Some(former) = delivered_previous(&object) {
+            previous = Some(opener.find(former).await.opened);
+        }
+        for text in unknown(&object, secret.as_ref(), ciphertext) {
+            strays.push(opener.find(text).await);
+        }
+    }
+    Ok(Observed {
+        master_is_watched: context.cluster.is_watched(master_namespace),
+        object,
+        namespace,
+        master,
+        key,
+        secret,
+        context: encryption_context,
+        ciphertext,
+        opened,
+        previous,
+        strays,
+        no_new_keys: context.no_new_keys,
+        service_key_made: false,
+    })
+}
+
+/// The ciphertext of the data key that is in the Secret beside the current one, as plaintext.
+fn delivered_previous(object: &DataKey) -> Option<String> {
+    let former = object.status.as_ref()?.history.last()?;
+    (!object.spec.without_plaintext.unwrap_or(false)).then(|| former.ciphertext_blob.clone())
 }
 
 /// The key of the `CustomerMasterKey` of that namespace and name.
@@ -55,12 +83,21 @@ async fn find<C: Cluster, S: KeyStore>(
     }
 }
 
-async fn open<C: Cluster, S: KeyStore>(
-    context: &Context<C, S>,
-    key: &StoredKey,
-    encryption_context: &EncryptionContext,
-    ciphertext: &Ciphertext,
-) -> Option<Result<Plaintext, StoreError>> {
-    let bytes = ciphertext.bytes()?;
-    Some(context.store.decrypt(key, encryption_context, &bytes).await)
+/// Decrypts ciphertexts of one DataKey.
+struct Opener<'a, S> {
+    store: &'a S,
+    key: &'a StoredKey,
+    context: &'a EncryptionContext,
+}
+
+impl<S: KeyStore> Opener<'_, S> {
+    /// What the bytes decrypt to. None without any.
+    async fn open(&self, bytes: Option<Vec<u8>>) -> Option<Result<Plaintext, StoreError>> {
+        Some(self.store.decrypt(self.key, self.context, &bytes?).await)
+    }
+
+    async fn find(&self, text: String) -> Found {
+        let opened = self.open(BASE64_STANDARD.decode(&text).ok()).await;
+        Found { text, opened: opened.unwrap_or(Err(StoreError::InvalidCiphertext)) }
+    }
 }

@@ -77,6 +77,21 @@ pub fn decode(secret: &Secret, ring: &RootKeyRing) -> Result<(AliasClaim, bool),
     let Ok(root_key) = ring.verify_record_mac(&name, bytes, mac) else {
         return Err(StoreError::Tampered { secret: name });
     };
+    Ok((understood(secret, bytes)?, root_key == ring.primary_id()))
+}
+
+/// The claim in a Secret, whose MAC nobody checked: good for looking at, and for nothing else.
+///
+/// # Errors
+/// `Unreadable` when it can't be understood.
+pub fn decode_unverified(secret: &Secret) -> Result<AliasClaim, StoreError> {
+    let bytes = secret.data.as_ref().and_then(|data| data.get(CLAIM)).map(|bytes| bytes.0.as_slice());
+    understood(secret, bytes.unwrap_or_default())
+}
+
+/// A claim from its bytes, if it is the one that belongs into this Secret.
+fn understood(secret: &Secret, bytes: &[u8]) -> Result<AliasClaim, StoreError> {
+    let name = secret.name_any();
     let unreadable = |problem: &str| StoreError::Unreadable { secret: name.clone(), problem: problem.to_owned() };
     let stored: Stored = serde_json::from_slice(bytes).map_err(|e| unreadable(&e.to_string()))?;
     if stored.format != FORMAT {
@@ -86,7 +101,7 @@ pub fn decode(secret: &Secret, ring: &RootKeyRing) -> Result<(AliasClaim, bool),
     if alias_name(&slot) != name {
         return Err(unreadable("it is the claim of another alias"));
     }
-    Ok((AliasClaim { slot, key_id: stored.key_id, revision: revision(secret) }, root_key == ring.primary_id()))
+    Ok(AliasClaim { slot, key_id: stored.key_id, revision: revision(secret) })
 }
 
 /// The claims that the watch, and our own writes, have shown, by the name of their Secret.

@@ -2,6 +2,7 @@
 //! server is its database (design, section 4; formats in `docs/formats.md`).
 
 mod alias;
+pub mod inspect;
 mod material;
 mod name;
 mod record_secret;
@@ -14,6 +15,7 @@ mod view;
 use std::{collections::HashSet, sync::Arc};
 
 use k8s_openapi::api::core::v1::Secret;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
@@ -28,8 +30,8 @@ use crate::{
         parse_header,
     },
     kms::{
-        Dialect, EncryptionContext, KeyRecord, KeyStep, Operation, Origin, Owner,
-        key_record::{RECORD_FORMAT, RecordVersion, to_seconds},
+        Dialect, EncryptionContext, KeyRecord, KeyStep, Operation, Owner,
+        key_record::RecordVersion,
         limits::{PendingDeletionDays, ROTATION_INTERVAL_DAYS},
     },
 };
@@ -38,6 +40,13 @@ use name::{alias_name, record_name};
 use record_secret::Decoded;
 pub use rewrap::Stale;
 use view::RecordView;
+
+/// What it can do.
+const CAPABILITIES: Capabilities = Capabilities {
+    pending_deletion_days: PendingDeletionDays::EMBEDDED,
+    rotation_interval_days: Some((*ROTATION_INTERVAL_DAYS.start(), *ROTATION_INTERVAL_DAYS.end())),
+    import: true,
+};
 
 /// The embedded key store.
 ///
@@ -73,6 +82,18 @@ impl<S: Secrets> EmbeddedStore<S> {
             Ok(key) => Some(owner_of(&key)),
             Err(_) => record_secret::said_owner(secret),
         }
+    }
+
+    /// Tells when the first key comes into a store, and when the last one leaves it.
+    #[must_use]
+    pub fn usage(&self) -> watch::Receiver<()> {
+        self.view.usage()
+    }
+
+    /// The record in a Secret of this name, as it was seen last, if it can be read.
+    #[must_use]
+    pub fn seen(&self, name: &str) -> Option<Arc<KeyRecord>> {
+        self.view.get(name)?.ok().map(|key| key.record)
     }
 
     /// Takes note that the watch shows a record deleted.
@@ -146,44 +167,6 @@ impl<S: Secrets> EmbeddedStore<S> {
         }
     }
 
-    /// The record of a new key, but for its wrapped material. A request for a rotation that is there from the
-    /// beginning is answered by it.
-    fn draft(&self, new: &NewKey) -> Result<KeyRecord, StoreError> {
-        let now = self.clock.now();
-        let blank = KeyRecord {
-            format: RECORD_FORMAT,
-            store: new.store.clone(),
-            key_id: new.key_id,
-            revision: 0,
-            generation: new.generation,
-            owner: new.owner.clone(),
-            region: new.region.clone(),
-            account_id: new.account_id.clone(),
-            creation_date: to_seconds(now),
-            origin: new.origin,
-            key_usage: new.key_usage,
-            description: String::new(),
-            alias: None,
-            tags: std::collections::BTreeMap::new(),
-            enabled: true,
-            deletion_protection: false,
-            rotation_interval_days: None,
-            last_handled_rotation: new.desired.rotation_request.clone(),
-            imported: None,
-            deletion: None,
-            erased_at: None,
-            abandoned: false,
-            home: None,
-            versions: match new.origin {
-                Origin::External => Vec::new(),
-                Origin::AliyunKms | Origin::AwsKms => vec![RecordVersion::unmade(new.version_id, now)],
-            },
-        };
-        let steps = new.desired.course_from(&blank, new.version_id, now).steps;
-        let declared = blank.apply_all(&steps, now)?;
-        Ok(KeyRecord { revision: 0, ..declared })
-    }
-
     /// Makes the material of the versions that have none yet.
     fn make_material(&self, record: &mut KeyRecord) -> Result<(), StoreError> {
         let (store, key_id) = (record.store.clone(), record.key_id);
@@ -235,20 +218,15 @@ fn crypto(error: impl std::fmt::Display) -> StoreError {
 
 impl<S: Secrets> KeyStore for EmbeddedStore<S> {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            pending_deletion_days: PendingDeletionDays::EMBEDDED,
-            rotation_interval_days: Some((*ROTATION_INTERVAL_DAYS.start(), *ROTATION_INTERVAL_DAYS.end())),
-            import: true,
-        }
+        CAPABILITIES
     }
 
     async fn find(&self, slot: &KeySlot, freshness: Freshness) -> Result<SlotView, StoreError> {
         let mut found = SlotView::default();
         for generation in 0.. {
             match self.record(&record_name(slot, generation), freshness).await? {
-                Some(key) if key.record.abandoned || KeySlot::of_owner(&key.record) != *slot => {
-                    found.abandoned.push(key.record.key_id);
-                }
+                Some(key) if key.record.abandoned => found.abandoned.push(key.record.key_id),
+                Some(key) if KeySlot::of_owner(&key.record) != *slot => found.adopted.push(key.record.key_id),
                 current => {
                     found.current = current;
                     break;
@@ -272,7 +250,7 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
     }
 
     async fn create(&self, new: &NewKey) -> Result<StoredKey, StoreError> {
-        let mut record = self.draft(new)?;
+        let mut record = new.draft(self.clock.now())?;
         self.make_material(&mut record)?;
         let secret = record_secret::encode(&record, &self.namespace, None, &self.ring)?;
         let name = secret.metadata.name.clone().unwrap_or_default();
@@ -364,6 +342,10 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
 
     fn keys(&self) -> Vec<StoredKey> {
         self.view.keys()
+    }
+
+    fn is_in_use(&self, store: &str) -> bool {
+        self.view.is_in_use(store)
     }
 
     async fn generate_data_key(

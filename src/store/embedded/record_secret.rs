@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{ResourceExt, api::ObjectMeta};
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::name::record_name;
@@ -78,15 +79,30 @@ pub fn decode(secret: &Secret, ring: &RootKeyRing) -> Result<Decoded, StoreError
     let root_key = ring
         .verify_record_mac(&name, bytes, mac)
         .map_err(|_| missing_root_key(bytes, ring).unwrap_or_else(tampered))?;
+    let key = understood(secret, bytes)?;
+    let first = Uuid::from(ring.primary_id());
+    let is_under_first_root_key = Uuid::from(root_key) == first && root_keys(&key.record).all(|id| id == first);
+    Ok(Decoded { key, is_under_first_root_key })
+}
+
+/// The record in a Secret, whose MAC nobody checked: good for looking at, and for nothing else.
+///
+/// # Errors
+/// `Unreadable` when it can't be understood.
+pub fn decode_unverified(secret: &Secret) -> Result<StoredKey, StoreError> {
+    let bytes = secret.data.as_ref().and_then(|data| data.get(RECORD)).map(|bytes| bytes.0.as_slice());
+    understood(secret, bytes.unwrap_or_default())
+}
+
+/// A record from its bytes, if it is the one that belongs into this Secret.
+fn understood(secret: &Secret, bytes: &[u8]) -> Result<StoredKey, StoreError> {
+    let name = secret.name_any();
     let unreadable = |problem: String| StoreError::Unreadable { secret: name.clone(), problem };
     let record = KeyRecord::decode(bytes).map_err(|e| unreadable(e.to_string()))?;
     if name_of(&record) != name {
         return Err(unreadable("it is the record of another key".into()));
     }
-    let first = Uuid::from(ring.primary_id());
-    let is_under_first_root_key = Uuid::from(root_key) == first && root_keys(&record).all(|id| id == first);
-    let key = StoredKey { record: Arc::new(record), revision: revision(secret) };
-    Ok(Decoded { key, is_under_first_root_key })
+    Ok(StoredKey { record: Arc::new(record), revision: revision(secret) })
 }
 
 /// The root keys that a record's wrapped contents are under.
@@ -107,6 +123,16 @@ fn missing_root_key(unverified: &[u8], ring: &RootKeyRing) -> Option<StoreError>
 pub fn said_owner(secret: &Secret) -> Option<(String, String)> {
     let (namespace, name) = secret.annotations().get(OWNER)?.split_once('/')?;
     Some((namespace.to_owned(), name.to_owned()))
+}
+
+/// The key store that a record says it is in, without any proof.
+pub fn said_store(secret: &Secret) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Probe {
+        store: String,
+    }
+    let bytes = &secret.data.as_ref()?.get(RECORD)?.0;
+    serde_json::from_slice::<Probe>(bytes).ok().map(|probe| probe.store)
 }
 
 /// Which state of a Secret this is.

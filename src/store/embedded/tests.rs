@@ -19,6 +19,8 @@ use crate::{
     store::{Freshness, KeySlot, KeyStore, NewKey, StoreError, StoredKey},
 };
 
+mod stores;
+
 const NAMESPACE: &str = "cmk-system";
 const STORE: &str = "ClusterKeyStore/default";
 

@@ -9,9 +9,9 @@ use jiff::Timestamp;
 
 pub use events::{abandoned, changes, created, deletion_scheduled, replaced_in_new_namespace};
 pub use sentences::{
-    alias, blocked, immutable_difference, in_use, key_deleted, key_has_owner, key_store_not_allowed, material,
-    namespace_recreated, no_key_store, nothing_to_adopt, ready, record_missing, retained_by_policy,
-    retained_by_protection, rotation, store_error, unsupported, window_unsupported,
+    adopted_by_another, alias, blocked, immutable_difference, in_use, key_deleted, key_has_owner,
+    key_store_not_allowed, material, material_not_declared, namespace_recreated, no_key_store, nothing_to_adopt, ready,
+    record_missing, retained_by_policy, retained_by_protection, rotation, store_error, unsupported, window_unsupported,
 };
 
 use super::plan::{Observed, Plan, Step};

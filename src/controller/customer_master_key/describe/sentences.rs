@@ -60,6 +60,31 @@ pub fn nothing_to_adopt(o: &Observed, id: &str) -> Standing {
     Standing::stalled(reason::KEY_RECORD_MISSING, message)
 }
 
+/// The object says that it has a key, which another object has adopted.
+pub fn adopted_by_another(claimed: Uuid) -> Standing {
+    let message = format!(
+        "This object says that its key is {claimed}, but another CustomerMasterKey has adopted that key with \
+         spec.keyId. For a new key, annotate this object with {}={claimed}, or delete it and apply it again without \
+         the annotation {}.",
+        metadata::ABANDON_KEY,
+        metadata::KEY_ID
+    );
+    Standing::stalled(reason::KEY_HAS_OWNER, message)
+}
+
+/// The key that is to be adopted has imported material, and the object declares none, so that it would be deleted.
+pub fn material_not_declared(spec: &CustomerMasterKeySpec, record: &KeyRecord) -> Option<Standing> {
+    let has_material = record.origin == Origin::External && !record.versions.is_empty();
+    (has_material && spec.imported_key_material.is_none()).then(|| {
+        let message = format!(
+            "Key {} has imported material, and spec.importedKeyMaterial names none: to adopt the key would delete \
+             it. Declare the material, in a Secret of this namespace.",
+            record.key_id
+        );
+        Standing::stalled(reason::MATERIAL_NOT_DECLARED, message)
+    })
+}
+
 /// The key that is to be adopted has an owner.
 pub fn key_has_owner(record: &KeyRecord) -> String {
     let Owner { namespace, name, .. } = &record.owner;
@@ -72,7 +97,10 @@ pub fn key_has_owner(record: &KeyRecord) -> String {
 
 /// The key store does not exist.
 pub fn no_key_store(o: &Observed) -> Standing {
-    let message = format!("{} does not exist. It is waited for; the key is left as it is.", o.object.key_store_ref());
+    let message = format!(
+        "{} does not exist, or is not one that this operator can read. It is waited for; the key is left as it is.",
+        o.object.key_store_ref()
+    );
     Standing::waiting(reason::KEY_STORE_NOT_FOUND, message)
 }
 

@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use uuid::Uuid;
 
+mod aliases;
+
 use super::alias::AliasFacts;
 use super::plan::{Circumstances, FreshIds, Observed, Plan, Step, plan};
 use crate::{
@@ -28,7 +30,7 @@ use crate::{
 
 const NOW: i64 = 10_000;
 
-fn circumstances() -> Circumstances {
+pub(super) fn circumstances() -> Circumstances {
     Circumstances {
         capabilities: Capabilities {
             pending_deletion_days: PendingDeletionDays::EMBEDDED,
@@ -41,16 +43,16 @@ fn circumstances() -> Circumstances {
     }
 }
 
-fn stored(record: KeyRecord) -> StoredKey {
+pub(super) fn stored(record: KeyRecord) -> StoredKey {
     StoredKey { record: Arc::new(record), revision: Revision { uid: "r".into(), version: "1".into() } }
 }
 
-fn view(current: Option<KeyRecord>) -> SlotView {
-    SlotView { current: current.map(stored), abandoned: vec![] }
+pub(super) fn view(current: Option<KeyRecord>) -> SlotView {
+    SlotView { current: current.map(stored), ..SlotView::default() }
 }
 
 /// An object that was just created: nothing is known of it.
-fn fresh() -> Observed {
+pub(super) fn fresh() -> Observed {
     let mut object = CustomerMasterKey::new("orders", CustomerMasterKeySpec::default());
     object.metadata.namespace = Some("shop".into());
     object.metadata.uid = Some("uid".into());
@@ -70,12 +72,12 @@ fn fresh() -> Observed {
     }
 }
 
-fn namespace(uid: &str) -> NamespaceView {
+pub(super) fn namespace(uid: &str) -> NamespaceView {
     NamespaceView { uid: uid.into(), terminating: false, adopt_keys: false, labels: BTreeMap::new() }
 }
 
 /// An object whose key is there and that was taken on.
-fn taken_on(record: KeyRecord) -> Observed {
+pub(super) fn taken_on(record: KeyRecord) -> Observed {
     let mut observed = fresh();
     let id = record.key_id.to_string();
     observed.object.metadata.annotations = Some(BTreeMap::from([(metadata::KEY_ID.into(), id)]));
@@ -84,33 +86,33 @@ fn taken_on(record: KeyRecord) -> Observed {
     observed
 }
 
-fn with(mut observed: Observed, change: impl FnOnce(&mut Observed)) -> Observed {
+pub(super) fn with(mut observed: Observed, change: impl FnOnce(&mut Observed)) -> Observed {
     change(&mut observed);
     observed
 }
 
-fn annotate(observed: &mut Observed, key: &str, value: impl ToString) {
+pub(super) fn annotate(observed: &mut Observed, key: &str, value: impl ToString) {
     let annotations = observed.object.metadata.annotations.get_or_insert_default();
     annotations.insert(key.into(), value.to_string());
 }
 
-fn pending(days: i32) -> KeyRecord {
+pub(super) fn pending(days: i32) -> KeyRecord {
     record().apply_all(&[KeyStep::ScheduleDeletion { days }], at(NOW)).unwrap()
 }
 
-fn tombstone() -> KeyRecord {
+pub(super) fn tombstone() -> KeyRecord {
     record()
         .apply_all(&[KeyStep::ScheduleDeletion { days: 7 }], at(0))
         .and_then(|r| r.apply_all(&[KeyStep::Erase], at(7 * 86_400)))
         .unwrap()
 }
 
-fn step(observed: &Observed) -> Step {
+pub(super) fn step(observed: &Observed) -> Step {
     plan(observed, &circumstances()).step
 }
 
 /// The steps on the key that are planned.
-fn steps(observed: &Observed) -> Vec<KeyStep> {
+pub(super) fn steps(observed: &Observed) -> Vec<KeyStep> {
     match step(observed) {
         Step::UpdateKey { steps, .. } => steps,
         other => panic!("{other:?}"),
@@ -118,7 +120,7 @@ fn steps(observed: &Observed) -> Vec<KeyStep> {
 }
 
 /// The reason and the conditions that are set, as (Ready, Reconciling, Stalled).
-fn said(observed: &Observed, circumstances: &Circumstances) -> (String, [bool; 3]) {
+pub(super) fn said(observed: &Observed, circumstances: &Circumstances) -> (String, [bool; 3]) {
     let Plan { step: Step::WriteStatus(status), .. } = plan(observed, circumstances) else {
         panic!("{:?}", plan(observed, circumstances));
     };
@@ -340,7 +342,7 @@ fn rule_5_abandon_key_acts_only_on_the_key_it_names() {
     assert_eq!(steps(&named), [KeyStep::Abandon]);
 
     // Abandoned, the old id in the annotation counts no more, and the next generation is made.
-    let after = with(named, |o| o.key = Ok(SlotView { current: None, abandoned: vec![record().key_id] }));
+    let after = with(named, |o| o.key = Ok(SlotView { abandoned: vec![record().key_id], ..SlotView::default() }));
     let Step::CreateKey(new) = step(&after) else { panic!() };
     assert_eq!(new.generation, 1);
 }
@@ -460,4 +462,36 @@ fn rule_16_a_failure_is_an_event_once() {
     observed.object.metadata.generation = Some(2);
     let again = plan(&observed, &circumstances());
     assert!(matches!(again.step, Step::WriteStatus(_)) && again.events.is_empty(), "the reason is the same");
+}
+
+#[test]
+fn rule_6_a_key_in_use_waits_but_not_for_its_namespace() {
+    let used =
+        |namespace: &str| with(deleting(record()), |o| o.data_keys = vec![(namespace.to_owned(), "dek".to_owned())]);
+    let terminating = |o: &mut Observed| o.namespace.as_mut().unwrap().terminating = true;
+    assert_eq!(said(&used("shop"), &circumstances()), (reason::KEY_IN_USE.to_owned(), [false, true, false]));
+    assert_eq!(said(&used("elsewhere"), &circumstances()).0, reason::KEY_IN_USE);
+
+    let schedule = KeyStep::ScheduleDeletion { days: 366 };
+    assert_eq!(steps(&with(used("shop"), terminating)), [schedule, KeyStep::Release]);
+    let retained = plan(&with(used("elsewhere"), terminating), &circumstances());
+    assert!(matches!(&retained.step, Step::UpdateKey { steps, .. } if *steps == [KeyStep::Release]));
+    assert_eq!(retained.events[0].reason, reason::KEY_RETAINED);
+    let without_store = with(deleting(record()), |o| o.store = None);
+    assert_eq!(steps(&without_store), [KeyStep::Release], "retained");
+}
+
+#[test]
+fn rule_7_a_protected_key_whose_object_goes_is_retained() {
+    let protected = KeyRecord { deletion_protection: true, ..record() };
+    let service = KeyRecord { alias: Some("alias/acs/DataKey".into()), ..record() };
+    for (name, observed) in [
+        ("by its record", deleting(protected)),
+        ("by its spec", with(deleting(record()), |o| o.object.spec.deletion_protection = Some(true))),
+        ("service-managed", deleting(service)),
+    ] {
+        let decided = plan(&observed, &circumstances());
+        assert!(matches!(&decided.step, Step::UpdateKey { steps, .. } if *steps == [KeyStep::Release]), "{name}");
+        assert_eq!(decided.events[0].reason, reason::KEY_RETAINED, "{name}");
+    }
 }
