@@ -97,7 +97,6 @@ fn the_reconciler_does_what_the_reference_says() {
     }
     // A test that never gets somewhere says nothing about it.
     let met = met.into_inner();
-    println!("met: {met:?}");
     let missed: Vec<_> = MET.iter().filter(|what| !met.contains_key(**what)).collect();
     assert!(missed.is_empty(), "no sequence came to {missed:?}, but to {met:#?}");
 }

@@ -1,5 +1,5 @@
-//! What the state tables and the rules of the design say about keys, in the words of this file alone: it uses nothing
-//! of the operator's. Where they leave something open, it does as the operator does, and a comment says so.
+//! What the state tables and the rules of the design say about keys, in its own words: it uses nothing of the
+//! operator's. Where they leave something open, it does as the operator does, and a comment says so.
 //!
 //! A [`Model`] is a value: what is known to be there, as facts. What a pass over one object makes of it is [`Model::pass`].
 
