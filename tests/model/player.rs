@@ -209,7 +209,9 @@ impl Possible {
             after.extend(self.unaware(name, now).filter(|_| blind));
         } else if let Some(seen) = seen {
             // The pass is over an object of the past: its writes to the object fail, those to the record need not.
-            for until in [Until::GivenUp, Until::Recorded] {
+            let is_taken_on = seen.finalizer && seen.annotated.is_some();
+            let last = if is_taken_on { Until::Imported } else { Until::Recorded };
+            for until in Until::ALL.into_iter().filter(|until| *until <= last) {
                 let mut before = self.model.clone();
                 before.objects.insert(name, seen.clone());
                 let mut model = before.pass(name, now, until);
