@@ -137,7 +137,8 @@ mod tests {
         ]}});
         let empty = json!({"from": "Selector", "selector": {}});
         let none = json!({"from": "Selector"});
-        let cases: [(&str, Option<Value>, &[(&str, &str)], bool); 12] = [
+        type Case<'a> = (&'a str, Option<Value>, &'a [(&'a str, &'a str)], bool);
+        let cases: [Case<'_>; 12] = [
             ("nothing declared", None, &[], false),
             ("nothing declared in it", Some(json!({})), &[], false),
             ("Same", Some(json!({"from": "Same"})), &[], false),

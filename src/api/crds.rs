@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(columns(0, false), "KEY ID, ALIAS, STATE, STORE, READY, AGE");
         assert_eq!(columns(0, true), "ORIGIN, DELETES, NEXT ROTATION, REASON, MESSAGE");
         assert_eq!(columns(1, false), "KEY, SECRET, READY, REASON, AGE");
-        assert_eq!(columns(1, true), "KEY ID, GENERATED");
+        assert_eq!(columns(1, true), "KEY ID, GENERATED, NEXT ROTATION");
         assert_eq!(columns(2, false), "READY, IN USE, REGION, ACCOUNT, ORPHANED, AGE");
         assert_eq!(columns(2, true), "");
     }

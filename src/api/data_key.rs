@@ -33,6 +33,8 @@ use super::{
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Key ID", type_ = "string", json_path = ".status.keyId", priority = 1),
     printcolumn(name = "Generated", type_ = "date", json_path = ".status.generatedAt", priority = 1),
+    // A string: kubectl prints a date as an age, and one in the future as <invalid>.
+    printcolumn(name = "Next Rotation", type_ = "string", json_path = ".status.nextRotation", priority = 1),
     cel
 )]
 #[allow(clippy::duplicated_attributes, reason = "columns have a type and a priority each")]

@@ -1,6 +1,6 @@
 //! The traits of this folder over a real API server.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -90,6 +90,30 @@ impl KubeCluster {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
         Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// How many objects of a kind, where objects are watched, have something. One that can't be read may well have it.
+    async fn count<K>(&self, has: impl Fn(&K) -> bool) -> Result<usize, ApiError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let mut count = 0;
+        for scope in &self.views.scopes {
+            let api: Api<Guarded<K>> = match scope {
+                Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+                None => Api::all(self.client.clone()),
+            };
+            let mut params = ListParams::default().limit(PAGE);
+            loop {
+                let page = call(api.list(&params)).await?;
+                count += page.items.iter().filter(|item| item.0.as_ref().map_or(true, &has)).count();
+                match page.metadata.continue_ {
+                    Some(token) if !token.is_empty() => params = params.continue_token(&token),
+                    _ => break,
+                }
+            }
+        }
+        Ok(count)
     }
 }
 
@@ -248,25 +272,15 @@ impl Cluster for KubeCluster {
     }
 
     async fn count_keys_with_status(&self) -> Result<usize, ApiError> {
-        let mut count = 0;
-        for scope in &self.views.scopes {
-            let api: Api<Guarded<CustomerMasterKey>> = match scope {
-                Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-                None => Api::all(self.client.clone()),
-            };
-            let mut params = ListParams::default().limit(PAGE);
-            loop {
-                let page = call(api.list(&params)).await?;
-                // One that can't be read may well have a key.
-                let has_key = |key: &CustomerMasterKey| key.status.as_ref().is_some_and(|s| s.key_metadata.is_some());
-                count += page.items.iter().filter(|item| item.0.as_ref().map_or(true, has_key)).count();
-                match page.metadata.continue_ {
-                    Some(token) if !token.is_empty() => params = params.continue_token(&token),
-                    _ => break,
-                }
-            }
-        }
-        Ok(count)
+        let keys = self.count(|key: &CustomerMasterKey| {
+            key.annotations().contains_key(metadata::KEY_ID)
+                || key.status.as_ref().is_some_and(|status| status.key_metadata.is_some())
+        });
+        let data_keys = self.count(|data_key: &DataKey| {
+            data_key.annotations().contains_key(metadata::CIPHERTEXT_BLOB)
+                || data_key.status.as_ref().is_some_and(|status| status.ciphertext_blob.is_some())
+        });
+        Ok(keys.await? + data_keys.await?)
     }
 
     async fn server_time(&self, namespace: &str) -> Result<Timestamp, ApiError> {

@@ -157,7 +157,8 @@ pub trait Cluster: Secrets + Objects<CustomerMasterKey> + Objects<DataKey> {
         since: &str,
     ) -> impl Future<Output = Result<History, ApiError>> + Send;
 
-    /// How many `CustomerMasterKey`s have a key in their status, read past every cache.
+    /// How many `CustomerMasterKey`s and `DataKey`s had a key, by their status, or by their annotation as after a restore:
+    /// read past every cache.
     fn count_keys_with_status(&self) -> impl Future<Output = Result<usize, ApiError>> + Send;
 
     /// The API server's clock, by a dry-run create in `namespace`.

@@ -8,6 +8,7 @@ mod key_stores;
 pub mod metrics;
 pub mod operator;
 mod root_key_guard;
+mod root_key_rewrap;
 pub mod shutdown;
 pub mod telemetry;
 mod triggers;

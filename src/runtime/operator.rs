@@ -13,7 +13,7 @@ use super::{
     drive::{Drive, on},
     key_stores::{self, Signs},
     metrics::{Metrics, StateLabels},
-    root_key_guard,
+    root_key_guard, root_key_rewrap,
     triggers::{Scope, Triggers, Watched},
     watches,
 };
@@ -149,6 +149,15 @@ pub async fn operate(
     let usage = store.usage();
     services.spawn(watches::records(client, namespace, store, triggers.clone(), records_ready));
     let (client, namespace, store) = stored;
+    services.spawn({
+        let (store, metrics) = (store.clone(), context.metrics.clone());
+        let (records, aliases) = (records_listed.clone(), aliases_listed.clone());
+        async move {
+            on(records).await;
+            on(aliases).await;
+            root_key_rewrap::rewrap(store, metrics).await;
+        }
+    });
     services.spawn(watches::aliases(client.clone(), namespace.clone(), store, triggers.clone(), aliases_ready));
     services.spawn(watches::namespaces(client.clone(), namespaces, triggers.clone()));
     let (stores_changed, stores) = watch::channel(());
@@ -178,6 +187,7 @@ pub async fn operate(
             for listed in keys.listed.into_iter().chain(data_keys.listed) {
                 on(listed).await;
             }
+            root_key_rewrap::count(&context.store, &context.metrics);
             keys.may_start.send_replace(true);
             data_keys.may_start.send_replace(true);
             readiness.set(true);

@@ -13,15 +13,16 @@ use cmk_operator::{
     },
 };
 use k8s_openapi::{
+    ByteString,
     api::core::v1::{Namespace, Secret},
     apimachinery::pkg::apis::meta::v1::Condition,
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{process::Command, sync::Arc};
 
 use crate::support::{
     eventually,
@@ -201,4 +202,34 @@ pub async fn recreate_namespace(world: &World) {
     namespaces.delete(&world.namespace, &DeleteParams::default()).await.unwrap();
     gone(&namespaces, &world.namespace).await;
     world.create_namespace(&world.namespace).await;
+}
+
+/// Makes the Secret with the material, or replaces what is in it.
+pub async fn material(world: &World, name: &str, bytes: &[u8]) -> Secret {
+    let _ = world.secrets().delete(name, &DeleteParams::default()).await;
+    let secret = Secret {
+        metadata: ObjectMeta { name: Some(name.into()), ..Default::default() },
+        data: Some([("material".to_owned(), ByteString(bytes.to_vec()))].into()),
+        ..Secret::default()
+    };
+    world.secrets().create(&PostParams::default(), &secret).await.unwrap()
+}
+
+/// The spec of a key whose material is in a Secret, under `material`.
+pub fn external(secret: &str) -> Value {
+    json!({"origin": "EXTERNAL", "importedKeyMaterial": {"secretRef": {"name": secret, "key": "material"}}})
+}
+
+/// What `cmk-operator verify` says with these arguments: its exit status, and its text.
+pub fn verify(world: &World, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_cmk-operator"))
+        .args(["verify", "--namespace", &world.operator_namespace])
+        .args(arguments)
+        .env("KUBECONFIG", world.operator_kubeconfig())
+        .env_remove("https_proxy")
+        .env_remove("HTTPS_PROXY")
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }

@@ -14,32 +14,16 @@ use cmk_operator::{
     store::embedded::root_key,
 };
 use jiff::SignedDuration;
-use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::api::{DeleteParams, PostParams};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use crate::helpers::{blob, complete_context, decrypted};
+use crate::helpers::{blob, complete_context, decrypted, external, material};
 use crate::support::{
     eventually,
     world::{SOON, World, entry, key_id, key_state},
 };
 
 const MATERIAL: [u8; 32] = [7; 32];
-
-/// Makes the Secret with the material, or replaces what is in it.
-async fn material(world: &World, name: &str, bytes: &[u8]) -> Secret {
-    let _ = world.secrets().delete(name, &DeleteParams::default()).await;
-    let secret = Secret {
-        metadata: kube::api::ObjectMeta { name: Some(name.into()), ..Default::default() },
-        data: Some([("material".to_owned(), ByteString(bytes.to_vec()))].into()),
-        ..Secret::default()
-    };
-    world.secrets().create(&PostParams::default(), &secret).await.unwrap()
-}
-
-fn external(secret: &str) -> Value {
-    json!({"origin": "EXTERNAL", "importedKeyMaterial": {"secretRef": {"name": secret, "key": "material"}}})
-}
 
 fn expiring(world: &World, secret: &str, days: i64) -> Value {
     let mut spec = external(secret);

@@ -325,3 +325,34 @@ async fn rule_12_the_previous_one_is_delivered_as_declared() {
     assert_eq!(entry(&world.secrets().get("dek").await.unwrap(), PREVIOUS_PLAINTEXT), first);
     operator.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn rule_12_a_crash_in_a_rotation_loses_nothing_and_rotates_once() {
+    let (world, operator) = with_key("r12-crash").await;
+    let mut operator = Some(operator);
+    world.apply_data_key("dek", under_orders(json!({}))).await;
+    let mut blobs = vec![blob(&world.data_key_ready("dek").await)];
+    for times in 1..=6 {
+        request(&world, "dek", &format!("{times}")).await;
+        // Somewhere behind the first write.
+        let stored = eventually("the rotation to have begun", SOON, async || {
+            let data_key = world.data_keys().get("dek").await.map_err(|e| e.to_string())?;
+            if history(&data_key).len() == times { Ok(data_key) } else { Err(format!("{:?}", history(&data_key))) }
+        })
+        .await;
+        operator.take().unwrap().crash().await;
+        if times % 2 == 0 {
+            world.secrets().delete("dek", &Default::default()).await.unwrap();
+        }
+        operator = Some(world.start().await);
+        let after = rotated(&world, "dek", times).await;
+        assert_eq!((blob(&after), history(&after)), (blob(&stored), blobs.clone()), "once");
+        secret_when(&world, "dek", "to be delivered", |secret| {
+            secret.data.as_ref().is_some_and(|data| data[CIPHERTEXT_BLOB].0 == blob(&after).into_bytes())
+        })
+        .await;
+        holds_both(&world, &after).await;
+        blobs.push(blob(&after));
+    }
+    operator.unwrap().stop().await.unwrap();
+}

@@ -89,8 +89,20 @@ pub async fn install() -> Bed {
     let policies = policies::policies(&policies::PolicyOptions::default());
     let manifests: Vec<_> = policies.iter().flat_map(policies::Policy::manifests).collect();
     kubectl_apply(&crds::to_yaml("policies", &manifests).unwrap());
+    in_force(control_plane.admin_client().await).await;
     let operator_kubeconfig = control_plane.kubeconfig_for_service_account(OPERATOR_NAMESPACE, "cmk-operator").await;
     Bed { control_plane, operator_kubeconfig }
+}
+
+/// Waits until the API server has heard of the policies, which takes it a second or so. It takes them in all at once.
+async fn in_force(client: Client) {
+    let api: Api<Namespace> = Api::all(client);
+    let params = DeleteParams { dry_run: true, ..DeleteParams::default() };
+    eventually("the policies to be in force", SOON, async || match api.delete(OPERATOR_NAMESPACE, &params).await {
+        Err(kube::Error::Api(status)) if status.message.contains("ValidatingAdmissionPolicy") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
 }
 
 /// Installs our CRDs and waits until they are served.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{name::alias_name, record_secret::revision, view::is_older};
 use crate::{
     api::metadata,
-    crypto::RootKeyRing,
+    crypto::{RootKeyId, RootKeyRing},
     store::{AliasClaim, AliasSlot, StoreError},
 };
 
@@ -64,11 +64,11 @@ pub fn encode(
     })
 }
 
-/// The claim in a Secret, and whether it was authenticated by the root key that is the first now.
+/// The claim in a Secret, and the root key that authenticates it.
 ///
 /// # Errors
 /// `Tampered` when the MAC does not match, `Unreadable` when it does and the claim still can't be understood.
-pub fn decode(secret: &Secret, ring: &RootKeyRing) -> Result<(AliasClaim, bool), StoreError> {
+pub fn decode(secret: &Secret, ring: &RootKeyRing) -> Result<(AliasClaim, RootKeyId), StoreError> {
     let name = secret.name_any();
     let field = |key: &str| secret.data.as_ref().and_then(|d| d.get(key)).map(|b| b.0.as_slice());
     let (Some(bytes), Some(mac)) = (field(CLAIM), field(MAC)) else {
@@ -77,7 +77,7 @@ pub fn decode(secret: &Secret, ring: &RootKeyRing) -> Result<(AliasClaim, bool),
     let Ok(root_key) = ring.verify_record_mac(&name, bytes, mac) else {
         return Err(StoreError::Tampered { secret: name });
     };
-    Ok((understood(secret, bytes)?, root_key == ring.primary_id()))
+    Ok((understood(secret, bytes)?, root_key))
 }
 
 /// The claim in a Secret, whose MAC nobody checked: good for looking at, and for nothing else.
@@ -104,42 +104,63 @@ fn understood(secret: &Secret, bytes: &[u8]) -> Result<AliasClaim, StoreError> {
     Ok(AliasClaim { slot, key_id: stored.key_id, revision: revision(secret) })
 }
 
+/// A claim that was seen.
+#[derive(Debug)]
+struct Seen {
+    claim: AliasClaim,
+    root_key: RootKeyId,
+}
+
 /// The claims that the watch, and our own writes, have shown, by the name of their Secret.
 #[derive(Debug, Default)]
 pub struct AliasView {
-    seen: Mutex<HashMap<String, AliasClaim>>,
+    seen: Mutex<HashMap<String, Seen>>,
 }
 
 impl AliasView {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, AliasClaim>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Seen>> {
         // A panic elsewhere leaves the map whole: every change to it is one insert or remove.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of a claim, unless a later version of it was seen already.
-    pub fn note(&self, claim: &AliasClaim) {
+    /// Takes note of a claim and the root key that authenticates it, unless a later version of it was seen already.
+    pub fn note(&self, claim: &AliasClaim, root_key: RootKeyId) {
         let mut seen = self.lock();
         let name = alias_name(&claim.slot);
-        if seen.get(&name).is_none_or(|known| !is_older(&claim.revision.version, &known.revision.version)) {
-            seen.insert(name, claim.clone());
+        if seen.get(&name).is_none_or(|known| !is_older(&claim.revision.version, &known.claim.revision.version)) {
+            seen.insert(name, Seen { claim: claim.clone(), root_key });
         }
     }
 
     /// Who has an alias.
     pub fn get(&self, slot: &AliasSlot) -> Option<AliasClaim> {
-        self.lock().get(&alias_name(slot)).cloned()
+        self.lock().get(&alias_name(slot)).map(|seen| seen.claim.clone())
     }
 
     /// What a key has claimed.
     pub fn of(&self, key_id: Uuid) -> Vec<AliasClaim> {
-        let mut claims: Vec<_> = self.lock().values().filter(|claim| claim.key_id == key_id).cloned().collect();
+        let mut claims = self.claims(|seen| seen.claim.key_id == key_id);
         claims.sort_by(|a, b| a.slot.alias.cmp(&b.slot.alias));
         claims
     }
 
+    /// The claims that another root key than this one authenticates.
+    pub fn not_under(&self, root_key: RootKeyId) -> Vec<AliasClaim> {
+        self.claims(|seen| seen.root_key != root_key)
+    }
+
+    /// How many claims there are.
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn claims(&self, wanted: impl Fn(&&Seen) -> bool) -> Vec<AliasClaim> {
+        self.lock().values().filter(wanted).map(|seen| seen.claim.clone()).collect()
+    }
+
     /// Forgets a claim, and answers it.
     pub fn remove(&self, name: &str) -> Option<AliasClaim> {
-        self.lock().remove(name)
+        self.lock().remove(name).map(|seen| seen.claim)
     }
 
     /// Forgets every claim but these, and answers those that went.
@@ -148,6 +169,6 @@ impl AliasView {
         let (stay, gone): (HashMap<_, _>, HashMap<_, _>) =
             std::mem::take(&mut *seen).into_iter().partition(|(name, _)| names.contains(name));
         *seen = stay;
-        gone.into_values().collect()
+        gone.into_values().map(|seen| seen.claim).collect()
     }
 }

@@ -7,15 +7,21 @@ mod material;
 mod name;
 mod record_secret;
 mod rewrap;
+#[cfg(test)]
+mod rewrap_tests;
 pub mod root_key;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
+mod verify;
 mod view;
 
 use std::{collections::HashSet, sync::Arc};
 
 use k8s_openapi::api::core::v1::Secret;
-use tokio::sync::watch;
+use kube::ResourceExt;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use super::{
@@ -37,8 +43,8 @@ use crate::{
 };
 use alias::AliasView;
 use name::{alias_name, record_name};
-use record_secret::Decoded;
-pub use rewrap::Stale;
+pub use rewrap::{RootKeyUse, Stale};
+pub use verify::Verified;
 use view::RecordView;
 
 /// What it can do.
@@ -59,6 +65,8 @@ pub struct EmbeddedStore<S> {
     random: Arc<dyn Random>,
     view: RecordView,
     aliases: AliasView,
+    /// Rung when the watch shows something under another root key than the first.
+    stale_shown: Notify,
 }
 
 impl<S: Secrets> EmbeddedStore<S> {
@@ -72,13 +80,18 @@ impl<S: Secrets> EmbeddedStore<S> {
         random: Arc<dyn Random>,
     ) -> Self {
         let (view, aliases) = (RecordView::default(), AliasView::default());
-        Self { namespace: namespace.to_owned(), secrets, ring, clock, random, view, aliases }
+        let namespace = namespace.to_owned();
+        Self { namespace, secrets, ring, clock, random, view, aliases, stale_shown: Notify::new() }
     }
 
     /// Takes note of a record that the watch shows, and answers whose key it is: namespace and name. Of a record that
     /// can't be read its annotation says so: good enough to look at that key again, and used for nothing else.
     pub fn note(&self, secret: &Secret) -> Option<(String, String)> {
-        match self.view.note(secret, &self.ring) {
+        let noted = self.view.note(secret, &self.ring);
+        if self.view.is_under_other_root_key(&secret.name_any()) {
+            self.stale_shown.notify_one();
+        }
+        match noted {
             Ok(key) => Some(owner_of(&key)),
             Err(_) => record_secret::said_owner(secret),
         }
@@ -110,7 +123,12 @@ impl<S: Secrets> EmbeddedStore<S> {
     /// its alias until it is mended or deleted.
     pub fn note_alias(&self, secret: &Secret) {
         match alias::decode(secret, &self.ring) {
-            Ok((claim, _)) => self.aliases.note(&claim),
+            Ok((claim, root_key)) => {
+                self.aliases.note(&claim, root_key);
+                if root_key != self.ring.primary_id() {
+                    self.stale_shown.notify_one();
+                }
+            }
             Err(error) => tracing::error!(%error, "the claim of an alias can't be used"),
         }
     }
@@ -123,19 +141,6 @@ impl<S: Secrets> EmbeddedStore<S> {
     /// Takes note that the watch, begun anew, shows exactly these claims. Answers those that are there no more.
     pub fn note_all_aliases(&self, names: &HashSet<String>) -> Vec<AliasClaim> {
         self.aliases.retain(names)
-    }
-
-    /// Checks a record read from a backup or from the cluster: its MAC, its form, and that all its material
-    /// unwraps.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn verify(&self, secret: &Secret) -> Result<StoredKey, StoreError> {
-        let Decoded { key, .. } = record_secret::decode(secret, &self.ring)?;
-        for version in &key.record.versions {
-            self.unwrap(&key.record, version)?;
-        }
-        Ok(key)
     }
 
     async fn record(&self, name: &str, freshness: Freshness) -> Result<Option<StoredKey>, StoreError> {
@@ -279,8 +284,8 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
         let name = alias_name(slot);
         match self.secrets.get_secret(&self.namespace, &name).await.map_err(unavailable)? {
             Some(secret) => {
-                let (claim, _) = alias::decode(&secret, &self.ring)?;
-                self.aliases.note(&claim);
+                let (claim, root_key) = alias::decode(&secret, &self.ring)?;
+                self.aliases.note(&claim, root_key);
                 Ok(Some(claim))
             }
             None => {
@@ -298,8 +303,8 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
         let secret = alias::encode(slot, key_id, &self.namespace, None, &self.ring)?;
         match self.secrets.create_secret(&secret).await {
             Ok(created) => {
-                let (claim, _) = alias::decode(&created, &self.ring)?;
-                self.aliases.note(&claim);
+                let (claim, root_key) = alias::decode(&created, &self.ring)?;
+                self.aliases.note(&claim, root_key);
                 Ok(claim)
             }
             Err(ApiError::AlreadyExists) => {

@@ -71,11 +71,8 @@ pub struct Decoded {
 /// and the record still can't be understood.
 pub fn decode(secret: &Secret, ring: &RootKeyRing) -> Result<Decoded, StoreError> {
     let name = secret.name_any();
-    let field = |key: &str| secret.data.as_ref().and_then(|d| d.get(key)).map(|b| b.0.as_slice());
     let tampered = || StoreError::Tampered { secret: name.clone() };
-    let (Some(bytes), Some(mac)) = (field(RECORD), field(MAC)) else {
-        return Err(tampered());
-    };
+    let (bytes, mac) = sealed(secret).ok_or_else(tampered)?;
     let root_key = ring
         .verify_record_mac(&name, bytes, mac)
         .map_err(|_| missing_root_key(bytes, ring).unwrap_or_else(tampered))?;
@@ -105,8 +102,20 @@ fn understood(secret: &Secret, bytes: &[u8]) -> Result<StoredKey, StoreError> {
     Ok(StoredKey { record: Arc::new(record), revision: revision(secret) })
 }
 
+/// The record's bytes and their MAC, as stored.
+fn sealed(secret: &Secret) -> Option<(&[u8], &[u8])> {
+    let data = secret.data.as_ref()?;
+    Some((&data.get(RECORD)?.0, &data.get(MAC)?.0))
+}
+
+/// The root key that the MAC of a record is by, if it is at hand and the MAC matches.
+pub fn authenticated_by(secret: &Secret, ring: &RootKeyRing) -> Option<Uuid> {
+    let (bytes, mac) = sealed(secret)?;
+    ring.verify_record_mac(&secret.name_any(), bytes, mac).ok().map(Uuid::from)
+}
+
 /// The root keys that a record's wrapped contents are under.
-fn root_keys(record: &KeyRecord) -> impl Iterator<Item = Uuid> {
+pub fn root_keys(record: &KeyRecord) -> impl Iterator<Item = Uuid> {
     let checks = record.imported.iter().map(|imported| imported.check.root_key_id);
     record.versions.iter().map(|version| version.root_key_id).chain(checks)
 }

@@ -204,6 +204,21 @@ impl RecordView {
         };
         shelf.seen.values().filter_map(old).collect()
     }
+
+    /// Whether the readable record under a name is one that another root key than the first one protects.
+    pub fn is_under_other_root_key(&self, name: &str) -> bool {
+        matches!(self.lock().seen.get(name), Some(Seen::Key { is_under_first_root_key: false, .. }))
+    }
+
+    /// How many records there are of which nobody knows whether they need another root key than the first: those that
+    /// can't be read, but may be by a newer version, or with a root key that is not at hand.
+    pub fn sealed_unknown(&self) -> usize {
+        let unknown = |seen: &&Seen| match seen {
+            Seen::Key { .. } | Seen::Fault { fault: Fault::Tampered, .. } => false,
+            Seen::Fault { fault: Fault::Unreadable(_) | Fault::RootKeyMissing(_), .. } => true,
+        };
+        self.lock().seen.values().filter(unknown).count()
+    }
 }
 
 /// Whether one resource version is older than another. They grow (KEP-5504 makes that official for 1.35); one
