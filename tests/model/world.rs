@@ -271,7 +271,7 @@ impl World {
         let records = self.server.etcd(|etcd| secrets_of(etcd, OPERATOR, RECORDS));
         let sound = records.into_iter().map(|secret| {
             let sound = self.tampered.get(&secret.name_any()).unwrap_or(&secret);
-            let key = self.auditor.verify(sound).expect("the record is sound");
+            let key = self.auditor.verify(sound).expect("the record is sound").key;
             (secret, key)
         });
         sound.collect()
