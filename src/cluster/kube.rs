@@ -224,6 +224,10 @@ impl Cluster for KubeCluster {
         if let Some(seen) = self.views.namespaces.get(&ObjectRef::new(name)) {
             return Ok(Some(NamespaceView::from(&*seen)));
         }
+        self.namespace_now(name).await
+    }
+
+    async fn namespace_now(&self, name: &str) -> Result<Option<NamespaceView>, ApiError> {
         let read = call(Api::<Namespace>::all(self.client.clone()).get_metadata_opt(name)).await?;
         Ok(read.as_ref().map(NamespaceView::from))
     }

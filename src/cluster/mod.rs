@@ -129,6 +129,9 @@ pub trait Cluster: Secrets + Objects<CustomerMasterKey> + Objects<DataKey> {
     /// A namespace, from the watch, or read if the watch has not seen it.
     fn namespace(&self, name: &str) -> impl Future<Output = Result<Option<NamespaceView>, ApiError>> + Send;
 
+    /// A namespace as it is now, read past every cache.
+    fn namespace_now(&self, name: &str) -> impl Future<Output = Result<Option<NamespaceView>, ApiError>> + Send;
+
     /// Whether objects in a namespace are watched at all.
     fn is_watched(&self, namespace: &str) -> bool;
 

@@ -24,7 +24,10 @@ pub async fn gather<C: Cluster, S: KeyStore>(
     freshness: Freshness,
 ) -> Result<Observed, PassError> {
     let slot = slot(&object);
-    let namespace = context.cluster.namespace(&slot.namespace).await?;
+    let namespace = match freshness {
+        Freshness::Watched => context.cluster.namespace(&slot.namespace).await?,
+        Freshness::Live => context.cluster.namespace_now(&slot.namespace).await?,
+    };
     let key = match find(context, &object, &slot, freshness).await {
         Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict)) => return Err(error.into()),
         found => found,

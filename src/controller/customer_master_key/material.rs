@@ -49,7 +49,8 @@ pub fn next(spec: &CustomerMasterKeySpec, record: &KeyRecord, fresh: [Uuid; 2], 
     let Some(declared) = &spec.imported_key_material else {
         return match is_there {
             false => MaterialStep::Settled,
-            true if record.deletion_protection => MaterialStep::Protected,
+            // Also when it is protected from now on: the two may come in one change.
+            true if record.deletion_protection || spec.deletion_protection == Some(true) => MaterialStep::Protected,
             true => MaterialStep::Delete,
         };
     };
@@ -114,6 +115,7 @@ mod tests {
         let pending = |r: KeyRecord| r.apply_all(&[KeyStep::ScheduleDeletion { days: 7 }], at(0)).unwrap();
         let none: fn() -> CustomerMasterKeySpec =
             || serde_json::from_value::<CustomerMasterKeySpec>(json!({"origin": "EXTERNAL"})).unwrap();
+        let protecting = || CustomerMasterKeySpec { deletion_protection: Some(true), ..none() };
         let cases = [
             ("nothing declared, nothing there", none(), never(), 0, MaterialStep::Settled),
             ("declared for the first time", spec("s", None), never(), 0, import("s", None)),
@@ -123,6 +125,7 @@ mod tests {
             ("no expiry any more", spec("s", None), filled(), 0, import("s", None)),
             ("removed", none(), filled(), 0, MaterialStep::Delete),
             ("removed while protected", none(), protected(), 0, MaterialStep::Protected),
+            ("removed and protected in one change", protecting(), filled(), 0, MaterialStep::Protected),
             ("removed before", none(), empty(), 0, MaterialStep::Settled),
             ("declared again", spec("s", Some(1000)), empty(), 0, import("s", Some(1000))),
             ("expired", spec("s", Some(1000)), empty(), 1000, MaterialStep::Expired),

@@ -216,7 +216,15 @@ fn next_for_key<'a>(
     if let Some(difference) = describe::immutable_difference(&o.object.spec, record) {
         return stalled(reason::IMMUTABLE_FIELD_CHANGED, difference);
     }
+    let is_same_object = o.object.uid().as_ref() == Some(&record.owner.uid);
     let same_namespace = o.namespace.as_ref().is_some_and(|n| n.uid == record.owner.namespace_uid);
+    let is_claimed = is_owner && !record.owner.released && is_same_object && same_namespace;
+    // Whose key it is hangs on which namespace this is, and the watch of namespaces may lag behind that of objects.
+    if !is_claimed && o.freshness == Freshness::Watched {
+        return Next::Act(Plan::just(Step::LookAgain));
+    }
+    // An object never moves: its key was made while the watch still showed the earlier namespace.
+    let is_its_own = is_owner && !record.owner.released && is_same_object;
     // An object that names the key in its spec needed the right to adopt, in whatever namespace it is.
     let adopts = o.object.spec.key_id.is_some() && !(is_owner && same_namespace);
     if !is_owner && !record.owner.released && !o.owner_is_gone {
@@ -227,15 +235,17 @@ fn next_for_key<'a>(
         if let Some(standing) = refused {
             return say(standing);
         }
-    } else if !same_namespace && !o.namespace.as_ref().is_some_and(|n| n.adopt_keys) {
-        // An object that says it has this key was restored, and shall not lose it.
-        let is_new = !o.object.annotations().contains_key(metadata::KEY_ID) && o.object.status.is_none();
+    } else if !same_namespace && !is_its_own && !o.namespace.as_ref().is_some_and(|n| n.adopt_keys) {
+        // An object that says it has this key was restored, and shall not lose it. A status that names no key is
+        // that of a pass which failed.
+        let names_key = o.object.status.as_ref().is_some_and(|status| status.key_metadata.is_some());
+        let is_new = !o.object.annotations().contains_key(metadata::KEY_ID) && !names_key;
         if store.on_namespace_recreated == OnNamespaceRecreated::NewKey && is_new {
             return abandon(o, c, store, key, describe::replaced_in_new_namespace(record));
         }
         return stalled(reason::NAMESPACE_RECREATED, describe::namespace_recreated(record));
     }
-    drive(o, c, key, desired, same_namespace)
+    drive(o, c, key, desired, is_claimed)
 }
 
 /// Gives the key up; the next pass makes another one.
@@ -258,13 +268,9 @@ fn drive<'a>(
     c: &Circumstances,
     key: &'a StoredKey,
     desired: &DesiredKey,
-    same_namespace: bool,
+    is_claimed: bool,
 ) -> Next<'a> {
     let record = &key.record;
-    let is_claimed = same_namespace
-        && o.is_owner(key)
-        && !record.owner.released
-        && Some(&record.owner.uid) == o.object.uid().as_ref();
     let claim = (!is_claimed).then(|| KeyStep::Claim(o.owner()));
     let Course { steps, blocked } = desired.course_from(record, c.fresh.version, c.now);
     let material = material::next(&o.object.spec, record, [c.fresh.version, c.fresh.check], c.now);

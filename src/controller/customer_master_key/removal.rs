@@ -37,8 +37,14 @@ pub fn plan(o: &Observed, c: &Circumstances) -> Plan {
         }
     };
     let claimed = o.claimed_id(view);
+    // An object that names no key is deleted with the one that was claimed for it, if the pass that did that was
+    // interrupted, or somebody took its annotation and its status away.
+    let is_its_own = |key: &StoredKey| match claimed {
+        Some(claimed) => claimed == key.record.key_id,
+        None => o.object.uid().as_ref() == Some(&key.record.owner.uid),
+    };
     let mine = view.current.as_ref().filter(|key| {
-        claimed == Some(key.record.key_id)
+        is_its_own(key)
             && KeySlot::of_owner(&key.record) == gather::slot(&o.object)
             && o.namespace.as_ref().is_some_and(|n| n.uid == key.record.owner.namespace_uid)
     });

@@ -196,7 +196,9 @@ fn rule_5_a_store_for_preview_namespaces_gives_a_new_key() {
     let new_key = store(json!({"embedded": {"onNamespaceRecreated": "NewKey"}}));
     let anew = |o: &mut Observed| {
         o.namespace = Some(namespace("anew"));
+        o.object.metadata.uid = Some("new".into());
         o.store.clone_from(&new_key);
+        o.freshness = Freshness::Live;
     };
     let applied = with(with(fresh(), anew), |o| o.key = Ok(view(Some(record()))));
     let Plan { step: Step::UpdateKey { steps, .. }, events } = plan(&applied, &circumstances()) else { panic!() };

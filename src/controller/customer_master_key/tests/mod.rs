@@ -12,7 +12,8 @@ use super::alias::AliasFacts;
 use super::plan::{Circumstances, FreshIds, Observed, Plan, Step, plan};
 use crate::{
     api::{
-        ClusterKeyStoreSpec, CustomerMasterKey, CustomerMasterKeySpec,
+        ClusterKeyStoreSpec, CustomerMasterKey, CustomerMasterKeySpec, CustomerMasterKeyStatus,
+        cluster_key_store::{Embedded, OnNamespaceRecreated},
         conditions::{PURGE_HELD, READY, RECONCILING, STALLED, find, reason},
         customer_master_key::DeletionPolicy,
         metadata,
@@ -211,7 +212,11 @@ fn everything_that_stalls_or_waits() {
     let stalled = [false, false, true];
     let waiting = [false, true, false];
     let error = |error| with(taken_on(record()), |o| o.key = Err(error));
-    let other_namespace = |o: &mut Observed| o.namespace.as_mut().unwrap().uid = "other".into();
+    let other_namespace = |o: &mut Observed| {
+        o.namespace.as_mut().unwrap().uid = "other".into();
+        o.object.metadata.uid = Some("new".into());
+        o.freshness = Freshness::Live;
+    };
     let rows = [
         (reason::RECORD_TAMPERED, stalled, error(StoreError::Tampered { secret: "s".into() })),
         (
@@ -291,9 +296,42 @@ fn rule_5_a_re_applied_object_takes_its_key_back() {
             vec![claim_by("other", "uid")],
         ),
     ];
-    for (name, observed, expected) in rows {
+    for (name, mut observed, expected) in rows {
+        assert_eq!(step(&observed), Step::LookAgain, "{name}: the watch of namespaces may lag behind");
+        observed.freshness = Freshness::Live;
         assert_eq!(steps(&observed), expected, "{name}");
     }
+}
+
+/// The watch of namespaces showed the earlier one when the key was made: found by the model (tests/model).
+#[test]
+fn rule_5_a_key_made_for_an_object_is_its_own_in_whatever_namespace() {
+    let observed = with(fresh(), |o| {
+        o.key = Ok(view(Some(record())));
+        o.namespace = Some(namespace("other"));
+        o.freshness = Freshness::Live;
+    });
+    assert_eq!(steps(&observed), [claim_by("other", "uid")]);
+    let another = with(observed, |o| o.object.metadata.uid = Some("new".into()));
+    assert_eq!(said(&another, &circumstances()).0, reason::NAMESPACE_RECREATED);
+}
+
+/// A pass that failed leaves a status without a key: found by the model (tests/model).
+#[test]
+fn rule_5_a_new_object_is_new_also_after_a_pass_that_failed() {
+    let embedded = Embedded { on_namespace_recreated: Some(OnNamespaceRecreated::NewKey), ..Embedded::default() };
+    let spec = ClusterKeyStoreSpec { embedded: Some(embedded), ..ClusterKeyStoreSpec::default() };
+    let mut observed = with(fresh(), |o| {
+        o.store = Some(KeyStoreView::from(&spec));
+        o.key = Ok(view(Some(record().apply_all(&[KeyStep::Release], at(0)).unwrap())));
+        o.namespace = Some(namespace("other"));
+        o.object.metadata.uid = Some("new".into());
+        o.object.status = Some(CustomerMasterKeyStatus { observed_generation: Some(1), ..Default::default() });
+        o.freshness = Freshness::Live;
+    });
+    assert_eq!(steps(&observed), [KeyStep::Abandon]);
+    annotate(&mut observed, metadata::KEY_ID, record().key_id);
+    assert_eq!(said(&observed, &circumstances()).0, reason::NAMESPACE_RECREATED, "it was restored, and keeps its key");
 }
 
 #[test]
@@ -357,6 +395,18 @@ fn rule_5_a_deleted_object_whose_key_is_not_its_own_touches_nothing() {
     }
     let damaged = with(deleting(record()), |o| o.key = Err(StoreError::Tampered { secret: "s".into() }));
     assert_eq!(step(&damaged), Step::Release, "nobody is held up by a damaged record");
+}
+
+/// A pass that was interrupted between making another key and saying so: found by the model (tests/model).
+#[test]
+fn rule_5_a_deleted_object_that_names_no_key_lets_the_one_made_for_it_go() {
+    let silent = with(deleting(record()), |o| o.object.metadata.annotations = None);
+    assert_eq!(steps(&silent), [KeyStep::ScheduleDeletion { days: 366 }, KeyStep::Release]);
+    let of_another = with(silent, |o| {
+        o.object.metadata.uid = Some("another".into());
+        o.freshness = Freshness::Live;
+    });
+    assert_eq!(step(&of_another), Step::Release);
 }
 
 #[test]
