@@ -161,6 +161,8 @@ pub struct MaterialImport {
     pub wrapping: Option<(WrappingAlgorithm, String)>,
     /// The identifiers that its version and what it is recognised by get, if it is the key's first material.
     pub fresh: [Uuid; 2],
+    /// Whether the key may be used then: importing enables it, and one declared disabled shall not be usable in between.
+    pub enabled: bool,
 }
 
 /// Why material was not imported. It is the user's business.

@@ -68,7 +68,7 @@ pub fn next(spec: &CustomerMasterKeySpec, record: &KeyRecord, fresh: [Uuid; 2], 
         return MaterialStep::Blocked;
     }
     let wrapping = declared.wrapping.as_ref().map(|w| (w.algorithm, w.import_token.clone()));
-    MaterialStep::Import(MaterialImport { source, expire_time, wrapping, fresh })
+    MaterialStep::Import(MaterialImport { source, expire_time, wrapping, fresh, enabled: spec.enabled.unwrap_or(true) })
 }
 
 #[cfg(test)]
@@ -104,7 +104,13 @@ mod tests {
 
     fn import(secret: &str, expire: Option<i64>) -> MaterialStep {
         let source = MaterialSource { secret: secret.into(), key: "k".into() };
-        MaterialStep::Import(MaterialImport { source, expire_time: expire.map(at), wrapping: None, fresh: FRESH })
+        MaterialStep::Import(MaterialImport {
+            source,
+            expire_time: expire.map(at),
+            wrapping: None,
+            fresh: FRESH,
+            enabled: true,
+        })
     }
 
     #[test]

@@ -177,6 +177,7 @@ fn rule_9_material_is_imported_if_its_secret_is_there_and_deleted_with_a_loss() 
 fn what_stalls_is_said() {
     let mut elsewhere = observed(object(&json!({})), Some(record()));
     elsewhere.namespace.as_mut().unwrap().uid = "another".into();
+    elsewhere.object.metadata.uid = Some("another object".into());
     let course = course(elsewhere);
     assert_eq!(said(&course), []);
     assert_eq!(not_ready(&course).unwrap().0, "NamespaceRecreated");

@@ -272,8 +272,11 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
     }
 
     async fn import(&self, key: &StoredKey, import: &MaterialImport, material: &[u8]) -> Result<StoredKey, StoreError> {
-        let step = self.import_step(&key.record, import, material)?;
-        let record = key.record.apply_all(&[step], self.clock.now())?;
+        let mut steps = vec![self.import_step(&key.record, import, material)?];
+        if !import.enabled {
+            steps.push(KeyStep::Disable);
+        }
+        let record = key.record.apply_all(&steps, self.clock.now())?;
         self.replace(key, &record).await
     }
 

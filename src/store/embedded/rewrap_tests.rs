@@ -35,7 +35,7 @@ fn alias(name: &str) -> AliasSlot {
 
 async fn import(store: &EmbeddedStore<Memory>, key: &StoredKey) -> Result<StoredKey, StoreError> {
     let source = MaterialSource { secret: "s".into(), key: "k".into() };
-    let import = MaterialImport { source, expire_time: None, wrapping: None, fresh: [fresh(), fresh()] };
+    let import = MaterialImport { source, expire_time: None, wrapping: None, fresh: [fresh(), fresh()], enabled: true };
     store.import(key, &import, &[7; 32]).await
 }
 

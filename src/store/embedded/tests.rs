@@ -14,8 +14,8 @@ use crate::{
     clock::Clock,
     cluster::Secrets,
     crypto::RootKeyRing,
-    kms::{EncryptionContext, KeyRecord, KeyState, KeyStep, StepError},
-    store::{Freshness, KeyStore, StoreError, StoredKey},
+    kms::{EncryptionContext, KeyRecord, KeyState, KeyStep, Origin, StepError, key_record::MaterialSource},
+    store::{Freshness, ImportRefusal, KeyStore, MaterialImport, NewKey, StoreError, StoredKey},
 };
 
 mod stores;
@@ -369,4 +369,24 @@ async fn the_view_never_goes_back_in_time() {
     assert_eq!(bench.store.find(&slot("orders"), Freshness::Watched).await.unwrap().current, Some(second));
     bench.store.note_all(&std::collections::HashSet::new());
     assert_eq!(bench.store.find(&slot("orders"), Freshness::Watched).await.unwrap().current, None);
+}
+
+#[tokio::test]
+async fn rule_9_a_key_declared_disabled_is_never_enabled_by_an_import() {
+    let bench = Bench::new();
+    let external = NewKey { origin: Origin::External, ..new_key("orders", 0) };
+    let key = bench.store.create(&external).await.unwrap();
+    let import = MaterialImport {
+        source: MaterialSource { secret: "s".into(), key: "k".into() },
+        expire_time: None,
+        wrapping: None,
+        fresh: [Uuid::from_u128(5), Uuid::from_u128(6)],
+        enabled: false,
+    };
+    let writes = || bench.memory.0.lock().unwrap().1;
+    let before = writes();
+    let imported = bench.store.import(&key, &import, &[7; 32]).await.unwrap();
+    assert_eq!((imported.record.state(bench.clock.now()), writes()), (KeyState::Disabled, before + 1));
+    let other = bench.store.import(&imported, &import, &[8; 32]).await;
+    assert!(matches!(other, Err(StoreError::Import(ImportRefusal::Different))));
 }
