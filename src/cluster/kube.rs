@@ -354,28 +354,40 @@ fn summary(events: &[HistoryEvent]) -> Vec<String> {
     events.iter().map(line).collect()
 }
 
-/// Whether a complete history shows that the object with `uid` was deleted unfinished, and that no object of
-/// its name was finished since. An error event (410, compacted) or a missing deletion proves nothing.
+/// What a complete history shows about the object with `uid`, if it was deleted, and no object of its name was
+/// finished after it. An error event (410, compacted) or a missing deletion proves nothing.
 fn judge_history(events: &[HistoryEvent], uid: &str) -> History {
-    let finished = |o: &Guarded<CustomerMasterKey>| {
-        o.finalizers().iter().any(|f| f == metadata::FINALIZER) || o.annotations().contains_key(metadata::KEY_ID)
-    };
-    let mut last_state = None;
+    let has_finalizer = |o: &Guarded<CustomerMasterKey>| o.finalizers().iter().any(|f| f == metadata::FINALIZER);
+    let finished = |o: &Guarded<CustomerMasterKey>| has_finalizer(o) || o.annotations().contains_key(metadata::KEY_ID);
+    let (mut was_finished, mut last_state) = (false, None);
     for event in events {
         match event {
+            WatchEvent::Deleted(o) if o.uid().as_deref() == Some(uid) => last_state = Some(o),
             WatchEvent::Added(o) | WatchEvent::Modified(o) | WatchEvent::Deleted(o) if finished(o) => {
-                return History::Unknown;
+                if last_state.is_some() {
+                    return History::Unknown;
+                }
+                was_finished = true;
             }
-            WatchEvent::Deleted(o) if o.uid().as_deref() == Some(uid) => last_state = o.0.as_ref().ok(),
             WatchEvent::Error(_) => return History::Unknown,
             _ => {}
         }
     }
-    last_state.map_or(History::Unknown, |object| History::NeverFinished(Box::new(object.clone())))
+    let Some((deleted, Ok(object))) = last_state.map(|deleted| (deleted, &deleted.0)) else { return History::Unknown };
+    let object = Box::new(object.clone());
+    if has_finalizer(deleted) && deleted.meta().deletion_timestamp.is_none() {
+        History::DeletedAtOnce(object)
+    } else if was_finished || finished(deleted) {
+        History::Unknown
+    } else {
+        History::NeverFinished(object)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
 
     fn object(uid: &str, finished: bool) -> Guarded<CustomerMasterKey> {
@@ -387,6 +399,38 @@ mod tests {
         .unwrap()
     }
 
+    /// Deleted after its finalizers were taken away.
+    fn stripped(uid: &str) -> Guarded<CustomerMasterKey> {
+        let mut object = object(uid, false);
+        object.meta_mut().annotations = Some([(metadata::KEY_ID.to_owned(), "x".to_owned())].into());
+        object
+    }
+
+    #[test]
+    fn rule_1_a_deletion_that_overtook_the_finalizer_is_a_deletion() {
+        use WatchEvent::{Added, Deleted, Error, Modified};
+        let finished = || object("a", true);
+        let terminating = || {
+            let mut object = finished();
+            object.meta_mut().deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+            object
+        };
+        let cases = [
+            ("deleted with the finalizer on it", vec![Modified(finished()), Deleted(finished())], true),
+            ("the same, with nothing before", vec![Deleted(finished())], true),
+            ("deleted in order", vec![Modified(terminating()), Deleted(terminating())], false),
+            ("stripped", vec![Modified(finished()), Modified(stripped("a")), Deleted(stripped("a"))], false),
+            ("another object", vec![Deleted(object("b", true))], false),
+            ("its successor was finished", vec![Deleted(finished()), Added(object("b", true))], false),
+            ("history cut off", vec![Deleted(finished()), Error(Box::default())], false),
+        ];
+        for (name, events, expected) in cases {
+            let judged = judge_history(&events, "a");
+            assert_eq!(matches!(judged, History::DeletedAtOnce(_)), expected, "{name}");
+            assert!(!matches!(judged, History::NeverFinished(_)), "{name}");
+        }
+    }
+
     #[test]
     fn rule_1_only_a_proof_says_never_finished() {
         use WatchEvent::{Added, Deleted, Error, Modified};
@@ -396,7 +440,6 @@ mod tests {
             ("deleted unfinished", vec![Modified(new()), Deleted(new())], true),
             ("still there", vec![Modified(new())], false),
             ("was finished", vec![Modified(object("a", true)), Deleted(new())], false),
-            ("deleted finished", vec![Deleted(object("a", true))], false),
             ("another object", vec![Deleted(object("b", false))], false),
             ("its successor was finished", vec![Deleted(new()), Added(object("b", true))], false),
             ("its successor is unfinished too", vec![Deleted(new()), Added(object("b", false))], true),

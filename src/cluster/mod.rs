@@ -93,6 +93,9 @@ pub enum History {
     /// The API server still knows everything since the asked version: the object was deleted, in this last
     /// state, and never had our finalizer or the annotation with its key's id.
     NeverFinished(Box<CustomerMasterKey>),
+    /// As above, but it was deleted in the very moment in which the finalizer was added: the API server looks for
+    /// finalizers first and deletes then, and what is added in between holds nothing up.
+    DeletedAtOnce(Box<CustomerMasterKey>),
     /// Anything else: it was finished, or exists, or the history does not reach back far enough.
     Unknown,
 }

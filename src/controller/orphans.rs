@@ -132,8 +132,8 @@ fn identity(revision: &Revision) -> (String, String) {
 /// What became of a key whose object was not seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It never belonged to a finished object, and is gone; or its last object never finished taking it back, and
-    /// it is let go as the deletion of that object would have.
+    /// It never belonged to a finished object, and is gone; or its last object never finished taking it back, or
+    /// went in the moment in which it was finished, and it is let go as the deletion of that object would have.
     LetGo,
     /// The object exists after all.
     HasObject,
@@ -141,7 +141,8 @@ pub enum Verdict {
     Unproven,
 }
 
-/// Lets the key go if the API server's history proves that its object was deleted before it was finished.
+/// Lets the key go if the API server's history proves that its object was deleted before it was finished, or in that
+/// very moment.
 ///
 /// # Errors
 /// The API server's or the store's; nothing was changed then.
@@ -159,17 +160,19 @@ pub async fn let_go_if_unfinished<C: Cluster, S: KeyStore>(
         return Ok(Verdict::HasObject);
     }
     let history = context.cluster.history(&owner.namespace, &owner.name, &owner.uid, &owner.resource_version);
-    let History::NeverFinished(last_state) = history.await? else {
-        return Ok(Verdict::Unproven);
+    let (last_state, may_be_used) = match history.await? {
+        History::NeverFinished(last_state) => (last_state, record.revision > 0),
+        History::DeletedAtOnce(last_state) => (last_state, true),
+        History::Unknown => return Ok(Verdict::Unproven),
     };
-    if record.revision == 0 {
+    if !may_be_used {
         context.store.forget_unfinished(key).await?;
         tracing::info!(
             namespace = owner.namespace, name = owner.name, key_id = %record.key_id,
             "the object was deleted before its key was ever used: the key is forgotten"
         );
     } else {
-        // The key is older than this object, and may have been used: it is let go like any other.
+        // The key is older than this object, or was finished, and may have been used: it is let go like any other.
         let capabilities = context.store.capabilities();
         let (steps, event) = letting_go(&last_state.spec, record, capabilities, context.clock.now());
         context.store.update(key, &steps).await?;
