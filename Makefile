@@ -12,7 +12,7 @@ help: ## List the targets
 testbed: ## Build the control plane that the tests and the demo run against, once
 	@tests/cluster/build
 
-build: ## Build the operator: target/release/cmk-operator
+build: ## Build the operator and the kubectl plugin: target/release/cmk-operator and kubectl-cmk
 	cargo build --locked --release
 
 crds: ## Generate crds/ again after a change to the types

@@ -16,5 +16,6 @@ pub mod cluster;
 pub mod controller;
 pub mod crypto;
 pub mod kms;
+pub mod plugin;
 pub mod runtime;
 pub mod store;

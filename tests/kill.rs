@@ -22,7 +22,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use cmk_operator::{
     api::{DataKey, conditions, metadata},
     kms::EncryptionContext,
-    store::{Freshness, KeySlot, KeyStore},
+    store::{Freshness, KeyStore},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
@@ -104,15 +104,19 @@ async fn live(world: &World, i: usize, mut dice: StdRng) -> Fate {
         tokio::time::sleep(Duration::from_millis(dice.random_range(0..900))).await;
         match dice.random_range(0..6) {
             0 if fate.key => {
+                // It waits for its data key (rule 6), which goes after it.
                 world.keys().delete(&key, &DeleteParams::default()).await.unwrap();
-                fate.key = false;
+                if fate.data_key {
+                    world.data_keys().delete(&data_key, &DeleteParams::default()).await.unwrap();
+                }
+                fate = Fate { key: false, data_key: false };
             }
             1 if fate.data_key && !secret_deleted => {
                 world.data_keys().delete(&data_key, &DeleteParams::default()).await.unwrap();
                 fate.data_key = false;
             }
             2 if !fate.key => fate.key = apply_again(world, &key, json!({"description": "again"})).await,
-            3 if !fate.data_key && policy == "Retain" => {
+            3 if fate.key && !fate.data_key && !secret_deleted && policy == "Retain" => {
                 world.apply_data_key(&data_key, spec.clone()).await;
                 fate.data_key = true;
             }
@@ -306,7 +310,7 @@ async fn count(world: &World, expected: &BTreeMap<usize, Fate>, seen: &Deliverie
         let secret = world.secrets().get(&name).await.unwrap();
         let first = deliveries[&name].first().unwrap();
         assert_eq!(&entry(&secret, "plaintext"), first, "{name}");
-        let slot = KeySlot { namespace: world.namespace.clone(), name: format!("key-{i}") };
+        let slot = world.slot(&format!("key-{i}"));
         let key = store.find(&slot, Freshness::Live).await.unwrap().current.unwrap();
         let blob = BASE64_STANDARD.decode(data_key.status.unwrap().ciphertext_blob.unwrap()).unwrap();
         let context = EncryptionContext::new().with_entry(metadata::DATA_KEY, format!("{}/{name}", world.namespace));

@@ -16,6 +16,9 @@ pub const STALLED: &str = "Stalled";
 /// An erasure that is due waits, and why (design, rule 4).
 pub const PURGE_HELD: &str = "PurgeHeld";
 
+/// There are keys in the key store, so that it is not to be deleted.
+pub const IN_USE: &str = "InUse";
+
 /// Reasons of conditions and Events, CamelCase as the API conventions ask. One constant a reason, so that
 /// tests, docs and alerts can refer to them.
 pub mod reason {
@@ -44,6 +47,44 @@ pub mod reason {
     pub const IMMUTABLE_FIELD_CHANGED: &str = "ImmutableFieldChanged";
     /// The declared change is not possible while the key is to be deleted.
     pub const REJECTED_PENDING_DELETION: &str = "RejectedPendingDeletion";
+    /// The declared change is not possible while the key is disabled.
+    pub const REJECTED_DISABLED: &str = "RejectedDisabled";
+    /// The declared change is not possible while the key has no material.
+    pub const REJECTED_PENDING_IMPORT: &str = "RejectedPendingImport";
+    /// The declared change is refused because the key has deletionProtection (rule 7).
+    pub const DELETION_PROTECTED: &str = "DeletionProtected";
+    /// Another key has the alias (rule 10).
+    pub const ALIAS_CONFLICT: &str = "AliasConflict";
+    /// The key that is to be adopted belongs to another object (rule 11).
+    pub const KEY_HAS_OWNER: &str = "KeyHasOwner";
+    /// The key store does not exist (yet).
+    pub const KEY_STORE_NOT_FOUND: &str = "KeyStoreNotFound";
+    /// The key store takes no keys of this namespace.
+    pub const KEY_STORE_NOT_ALLOWED: &str = "KeyStoreNotAllowed";
+    /// The key that is to be adopted has imported material, and the object declares none (rule 11).
+    pub const MATERIAL_NOT_DECLARED: &str = "MaterialNotDeclared";
+    /// There are keys in the key store.
+    pub const HOLDS_KEYS: &str = "HoldsKeys";
+    /// There are no keys in the key store.
+    pub const EMPTY: &str = "Empty";
+    /// The key store has a provider that this version of the operator does not know.
+    pub const UNKNOWN_PROVIDER: &str = "UnknownProvider";
+    /// DataKeys refer to the key, so its object can't go (rule 6).
+    pub const KEY_IN_USE: &str = "KeyInUse";
+    /// The Secret with the material to import, or its entry, does not exist (yet).
+    pub const MATERIAL_NOT_FOUND: &str = "MaterialNotFound";
+    /// The material is not 32 bytes, does not decrypt, or is not what was imported before (rule 9).
+    pub const INVALID_KEY_MATERIAL: &str = "InvalidKeyMaterial";
+    /// The import token was not made for this key and algorithm.
+    pub const INVALID_IMPORT_TOKEN: &str = "InvalidImportToken";
+    /// The import token was made more than a day ago.
+    pub const EXPIRED_IMPORT_TOKEN: &str = "ExpiredImportToken";
+    /// The imported material has expired (rule 9).
+    pub const MATERIAL_EXPIRED: &str = "MaterialExpired";
+    /// A requested rotation waits until the key is enabled (rule 8).
+    pub const ROTATION_SUSPENDED: &str = "RotationSuspended";
+    /// A rotation is not possible at all: EXTERNAL, or as many versions as a record holds (rule 8).
+    pub const ROTATION_REFUSED: &str = "RotationRefused";
     /// The store does not offer what is declared (rule 11).
     pub const UNSUPPORTED_BY_KEY_STORE: &str = "UnsupportedByKeyStore";
     /// The key store could not be reached or failed; tried again.
@@ -81,6 +122,10 @@ pub mod reason {
     pub const DELIVERING: &str = "Delivering";
     /// A Secret of that name exists and is not this DataKey's (rule 14).
     pub const SECRET_CONFLICT: &str = "SecretConflict";
+    /// The key's allowedNamespaces do not select the DataKey's namespace (rule 15).
+    pub const KEY_NOT_SHARED: &str = "KeyNotShared";
+    /// A rotation is due, and `status.history` has no room for one data key more (rule 12).
+    pub const HISTORY_FULL: &str = "HistoryFull";
 
     /// Event: the key was changed behind the operator's back and was brought back (rule 2).
     pub const DRIFT_CORRECTED: &str = "DriftCorrected";
@@ -94,12 +139,20 @@ pub mod reason {
     pub const DELETION_CANCELLED: &str = "DeletionCancelled";
     /// Event: the key stays though its object is deleted.
     pub const KEY_RETAINED: &str = "KeyRetained";
+    /// Event: the key has a new version (rule 8).
+    pub const KEY_ROTATED: &str = "KeyRotated";
+    /// Event: imported material was deleted, as declared.
+    pub const MATERIAL_DELETED: &str = "MaterialDeleted";
     /// Event: the key was enabled.
     pub const KEY_ENABLED: &str = "KeyEnabled";
     /// Event: a Secret was made again from its ciphertext (rule 12).
     pub const SECRET_RESTORED: &str = "SecretRestored";
     /// Event: a data key that was already there was taken over (rule 12).
     pub const DATA_KEY_ADOPTED: &str = "DataKeyAdopted";
+    /// Event: a new data key was generated, and the one before kept.
+    pub const DATA_KEY_ROTATED: &str = "DataKeyRotated";
+    /// Event: the key of the namespace's DataKeys without keyRef was made.
+    pub const SERVICE_KEY_CREATED: &str = "ServiceKeyCreated";
     /// Event: the deleted root key was written back (rule 20).
     pub const ROOT_KEY_RESTORED: &str = "RootKeyRestored";
 }
@@ -208,6 +261,7 @@ impl Standing {
                 reason::DELIVERING,
                 reason::NAMESPACE_TERMINATING,
                 reason::WAITING_FOR_FINALIZERS,
+                reason::KEY_IN_USE,
             ]
             .contains(reason),
         }

@@ -3,11 +3,11 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
-use kube::CustomResourceExt;
+use kube::{CustomResourceExt, Resource};
 use serde::Serialize;
 use serde_yaml_ng::Value;
 
-use super::{CustomerMasterKey, DataKey};
+use super::{ClusterKeyStore, CustomerMasterKey, DataKey};
 
 /// Label that says which application an object belongs to.
 const NAME_LABEL: &str = "app.kubernetes.io/name";
@@ -15,7 +15,7 @@ const NAME_LABEL: &str = "app.kubernetes.io/name";
 /// The CustomResourceDefinitions of all our kinds, in a stable order.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [CustomerMasterKey::crd(), DataKey::crd()].into_iter().map(finished).collect()
+    [CustomerMasterKey::crd(), DataKey::crd(), ClusterKeyStore::crd()].into_iter().map(finished).collect()
 }
 
 /// What the derive macro leaves to do.
@@ -24,7 +24,9 @@ fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
             refuse_null(schema);
-            default_empty_spec(schema);
+            if crd.spec.names.kind != ClusterKeyStore::kind(&()) {
+                default_empty_spec(schema);
+            }
         }
     }
     crd
@@ -32,7 +34,8 @@ fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
 
 /// Lets `spec: {}` be applied over a spec that had fields. Server-side apply leaves `spec: null` then, which is
 /// no object and would be refused; a default takes its place. It is the only default, and empty: the API server
-/// still writes nothing into spec. A spec with required fields needs no help, as it never becomes empty.
+/// still writes nothing into spec. A spec with required fields, or of a key store, needs no help, as it is never
+/// empty.
 fn default_empty_spec(schema: &mut JSONSchemaProps) {
     let spec = schema.properties.as_mut().and_then(|properties| properties.get_mut("spec"));
     if let Some(spec) = spec.filter(|spec| spec.required.as_ref().is_none_or(Vec::is_empty)) {
@@ -41,9 +44,11 @@ fn default_empty_spec(schema: &mut JSONSchemaProps) {
 }
 
 /// Takes `nullable` off every field: the API server then drops `field: null` as if the field were absent, which
-/// is what it means here. Kept, it would be present to CEL, and compare unequal to the default.
+/// is what it means here. Kept, it would be present to CEL, and compare unequal to the default. And takes `default` off
+/// those that have one in Rust, for what was written before they were there: the API server would write it.
 fn refuse_null(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
+    schema.default = None;
     schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(refuse_null);
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
         refuse_null(values);
@@ -108,10 +113,11 @@ mod tests {
             let root = crd.spec.versions[0].schema.as_ref().and_then(|s| s.open_api_v3_schema.as_ref()).unwrap();
             schemas(&crd.spec.names.kind, root, &mut |path, schema| {
                 assert!(schema.type_.is_some(), "{path} has no type");
-                assert!(path.ends_with('}') || schema.description.is_some(), "{path} has no description");
+                assert!(path.ends_with(['}', ']']) || schema.description.is_some(), "{path} has no description");
                 assert_eq!(schema.x_kubernetes_preserve_unknown_fields, None, "{path} takes anything");
                 assert_eq!(schema.nullable, None, "{path} can be null");
-                let default = (path == "CustomerMasterKey.spec").then(|| JSON(serde_json::json!({})));
+                let default =
+                    ["CustomerMasterKey.spec", "DataKey.spec"].contains(&path).then(|| JSON(serde_json::json!({})));
                 assert_eq!(schema.default, default, "the API server would write the default of {path} into spec");
                 assert!(!schema.format.as_deref().unwrap_or_default().starts_with("uint"), "{path} is unsigned");
                 assert!(schema.any_of.is_none() && schema.one_of.is_none(), "{path} is a choice");
@@ -140,7 +146,23 @@ mod tests {
             .collect();
         assert_eq!(
             required,
-            ["CustomerMasterKey.spec", "DataKey.spec", "DataKey.spec.keyRef", "DataKey.spec.keyRef.name"]
+            [
+                "CustomerMasterKey.spec",
+                "CustomerMasterKey.spec.allowedNamespaces.selector.matchExpressions[].key",
+                "CustomerMasterKey.spec.allowedNamespaces.selector.matchExpressions[].operator",
+                "CustomerMasterKey.spec.importedKeyMaterial.secretRef",
+                "CustomerMasterKey.spec.importedKeyMaterial.secretRef.key",
+                "CustomerMasterKey.spec.importedKeyMaterial.secretRef.name",
+                "CustomerMasterKey.spec.importedKeyMaterial.wrapping.algorithm",
+                "CustomerMasterKey.spec.importedKeyMaterial.wrapping.importToken",
+                "CustomerMasterKey.spec.keyStoreRef.kind",
+                "CustomerMasterKey.spec.keyStoreRef.name",
+                "DataKey.spec",
+                "DataKey.spec.keyRef.name",
+                "ClusterKeyStore.spec",
+                "ClusterKeyStore.spec.allowedNamespaces.selector.matchExpressions[].key",
+                "ClusterKeyStore.spec.allowedNamespaces.selector.matchExpressions[].operator",
+            ]
         );
     }
 
@@ -151,10 +173,35 @@ mod tests {
             let wanted = columns.into_iter().filter(|column| (column.priority.unwrap_or(0) > 0) == wide);
             wanted.map(|column| column.name.to_uppercase()).collect::<Vec<_>>().join(", ")
         };
-        assert_eq!(columns(0, false), "KEY ID, STATE, READY, AGE");
-        assert_eq!(columns(0, true), "ORIGIN, DELETES, REASON, MESSAGE");
+        assert_eq!(columns(0, false), "KEY ID, ALIAS, STATE, STORE, READY, AGE");
+        assert_eq!(columns(0, true), "ORIGIN, DELETES, NEXT ROTATION, REASON, MESSAGE");
         assert_eq!(columns(1, false), "KEY, SECRET, READY, REASON, AGE");
-        assert_eq!(columns(1, true), "KEY ID, GENERATED");
+        assert_eq!(columns(1, true), "KEY ID, GENERATED, NEXT ROTATION");
+        assert_eq!(columns(2, false), "READY, IN USE, REGION, ACCOUNT, ORPHANED, AGE");
+        assert_eq!(columns(2, true), "");
+    }
+
+    /// What `kubectl get --field-selector` takes, and the short names.
+    #[test]
+    fn names_and_selectable_fields() {
+        let summary: Vec<_> = crds()
+            .into_iter()
+            .map(|mut crd| {
+                let fields = crd.spec.versions.remove(0).selectable_fields.unwrap_or_default();
+                let names = crd.spec.names;
+                let fields: Vec<_> = fields.into_iter().map(|field| field.json_path).collect();
+                let text = |list: Option<Vec<String>>| list.unwrap_or_default().join(" ");
+                (names.kind, text(names.short_names), text(names.categories), fields.join(" "), crd.spec.scope)
+            })
+            .collect();
+        let expected = [
+            ("CustomerMasterKey", "cmk", "kms", ".spec.alias .status.keyMetadata.keyState", "Namespaced"),
+            ("DataKey", "dk", "kms", "", "Namespaced"),
+            ("ClusterKeyStore", "cks", "kms", "", "Cluster"),
+        ];
+        let expected =
+            expected.map(|(a, b, c, d, e)| (a.to_owned(), b.to_owned(), c.to_owned(), d.to_owned(), e.to_owned()));
+        assert_eq!(summary, expected);
     }
 
     #[test]

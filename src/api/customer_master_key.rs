@@ -7,7 +7,12 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::kms::{KeyState, KeyUsage, Origin};
+use super::{
+    allowed_namespaces::AllowedNamespaces,
+    cluster_key_store::KeyStoreRef,
+    names::{DNS_SUBDOMAIN, SECRET_ENTRY},
+};
+use crate::kms::{AutomaticRotation, KeyState, KeyUsage, Origin, WrappingAlgorithm};
 
 /// The key as it should be.
 // `schemars(with)` on an optional enum: without it the schema has the enum's description, not the field's.
@@ -23,14 +28,23 @@ use crate::kms::{KeyState, KeyUsage, Origin};
     derive = "Default",
     shortname = "cmk",
     category = "kms",
+    selectable = ".spec.alias",
     selectable = ".status.keyMetadata.keyState",
     printcolumn(name = "Key ID", type_ = "string", json_path = ".status.keyMetadata.keyId"),
+    printcolumn(name = "Alias", type_ = "string", json_path = ".status.alias"),
     printcolumn(name = "State", type_ = "string", json_path = ".status.keyMetadata.keyState"),
+    printcolumn(name = "Store", type_ = "string", json_path = ".status.keyStoreRef.name"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Origin", type_ = "string", json_path = ".status.keyMetadata.origin", priority = 1),
     // A string: kubectl prints a date as an age, and one in the future as <invalid>.
     printcolumn(name = "Deletes", type_ = "string", json_path = ".status.keyMetadata.deleteDate", priority = 1),
+    printcolumn(
+        name = "Next Rotation",
+        type_ = "string",
+        json_path = ".status.keyMetadata.nextRotationDate",
+        priority = 1
+    ),
     printcolumn(
         name = "Reason",
         type_ = "string",
@@ -43,6 +57,27 @@ use crate::kms::{KeyState, KeyUsage, Origin};
         json_path = ".status.conditions[?(@.type=='Ready')].message",
         priority = 1
     ),
+    // Here and not in spec, as it needs the name of the object.
+    validation = Rule::new(
+        "!has(self.spec.alias) || !self.spec.alias.matches('^(alias/)?acs(/|$)') || \
+         (self.metadata.name == 'acs-datakey' && self.spec.alias == 'alias/acs/DataKey')"
+    )
+    .message(
+        "spec.alias must not be acs or begin with acs/, which is reserved for service-managed keys (the one there is: \
+         alias/acs/DataKey, of the CustomerMasterKey called acs-datakey)"
+    )
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".spec.alias"),
+    // Else somebody could put a key of his own, or one without protection, under everybody's DataKeys.
+    validation = Rule::new(
+        "self.metadata.name != 'acs-datakey' || (has(self.spec.alias) && self.spec.alias == 'alias/acs/DataKey')"
+    )
+    .message(
+        "spec.alias must be alias/acs/DataKey in a CustomerMasterKey called acs-datakey, which is the namespace's \
+         service-managed key: give another key another name"
+    )
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".spec.alias"),
     cel
 )]
 #[allow(clippy::duplicated_attributes, reason = "columns have a type and a priority each")]
@@ -66,10 +101,133 @@ use crate::kms::{KeyState, KeyUsage, Origin};
     // bytes what it checks in characters.
     validation = Rule::new("!has(self.description) || self.description.size() <= 8192")
         .message("spec.description must be at most 8192 characters")
-        .field_path(".description")
+        .field_path(".description"),
+    validation = Rule::new(
+        "(has(self.keyStoreRef) ? self.keyStoreRef.name : 'default') == \
+         (has(oldSelf.keyStoreRef) ? oldSelf.keyStoreRef.name : 'default')"
+    )
+    .message("spec.keyStoreRef is immutable (absent means ClusterKeyStore default): keys do not move between stores")
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".keyStoreRef"),
+    validation = Rule::new(
+        "(has(self.keyId) ? self.keyId : '') == (has(oldSelf.keyId) ? oldSelf.keyId : '')"
+    )
+    .message("spec.keyId is immutable, and can't be added or removed: make a new CustomerMasterKey to adopt a key")
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".keyId"),
+    validation = Rule::new(
+        "!(has(self.deletionProtection) && self.deletionProtection && \
+         has(self.scheduleDeletion) && self.scheduleDeletion)"
+    )
+    .message("spec.scheduleDeletion must not be true while spec.deletionProtection is: remove the protection first")
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".scheduleDeletion"),
+    // In an update of its own, so that one careless manifest can't do both.
+    validation = Rule::new(
+        "!(has(oldSelf.deletionProtection) && oldSelf.deletionProtection && \
+         !(has(self.deletionProtection) && self.deletionProtection) && \
+         has(self.scheduleDeletion) && self.scheduleDeletion)"
+    )
+    .message(
+        "spec.scheduleDeletion must not be true in the same change that removes spec.deletionProtection: remove the \
+         protection first, and schedule the deletion in another change"
+    )
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".scheduleDeletion"),
+    validation = Rule::new(
+        "!(has(oldSelf.deletionProtection) && oldSelf.deletionProtection && \
+         has(oldSelf.importedKeyMaterial) && !has(self.importedKeyMaterial))"
+    )
+    .message(
+        "spec.importedKeyMaterial must not be removed while spec.deletionProtection is true, nor in the change that \
+         removes the protection: remove the protection first"
+    )
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".importedKeyMaterial"),
+    validation = Rule::new(
+        "!has(self.importedKeyMaterial) || (has(self.origin) && self.origin == 'EXTERNAL')"
+    )
+    .message("spec.importedKeyMaterial needs spec.origin EXTERNAL: other keys get their material from the key store")
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".importedKeyMaterial"),
+    validation = Rule::new(
+        "!has(self.rotationIntervalDays) || !(has(self.origin) && self.origin == 'EXTERNAL')"
+    )
+    .message("spec.rotationIntervalDays must be absent with spec.origin EXTERNAL: imported material never rotates")
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".rotationIntervalDays"),
+    validation = Rule::new(
+        "!has(self.keyStoreRef) || \
+         self.keyStoreRef.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')"
+    )
+    .message(
+        "spec.keyStoreRef.name must be the name of a ClusterKeyStore: \
+         lower-case letters, digits, '-' and '.', with a letter or digit at both ends"
+    )
+    .field_path(".keyStoreRef"),
+    // The keys of alias/acs/… are the operator's own (rule 7).
+    validation = Rule::new(
+        "!(has(self.alias) && self.alias.matches('^(alias/)?acs/')) || !(has(self.enabled) && !self.enabled)"
+    )
+    .message("spec.enabled must not be false: a service-managed key (alias/acs/…) can't be disabled")
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".enabled"),
+    validation = Rule::new(
+        "!(has(self.alias) && self.alias.matches('^(alias/)?acs/')) || \
+         !(has(self.scheduleDeletion) && self.scheduleDeletion)"
+    )
+    .message(
+        "spec.scheduleDeletion must not be true: the deletion of a service-managed key (alias/acs/…) can't be scheduled"
+    )
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".scheduleDeletion"),
+    validation = Rule::new(
+        "!(has(self.alias) && self.alias.matches('^(alias/)?acs/')) || \
+         !(has(self.keyId) || (has(self.origin) && self.origin == 'EXTERNAL'))"
+    )
+    .message(
+        "spec.keyId and spec.origin EXTERNAL must be absent: a service-managed key (alias/acs/…) is generated by its key \
+         store"
+    )
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".origin"),
+    validation = Rule::new(
+        "!(has(oldSelf.alias) && oldSelf.alias.matches('^(alias/)?acs/')) || \
+         (has(self.alias) && self.alias == oldSelf.alias)"
+    )
+    .message("spec.alias of a service-managed key (alias/acs/…) is immutable")
+    .reason(Reason::FieldValueForbidden)
+    .field_path(".alias")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct CustomerMasterKeySpec {
+    /// The key store that holds the key. Immutable. Absent: the ClusterKeyStore called default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_store_ref: Option<KeyStoreRef>,
+    /// Adopt the existing key of the store that has this id, instead of making one. Needs the verb adopt on the key
+    /// store. Immutable.
+    #[x_kube(
+        validation = Rule::new("self.matches('^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$')").message(
+            "spec.keyId must be the id of a key: 32 lower-case hexadecimal digits in groups of 8, 4, 4, 4 and 12"
+        )
+    )]
+    #[schemars(length(max = 36))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+    /// A name for the key, unique in its store and namespace: 1 to 255 letters, digits, '/', '_' and '-' after the
+    /// prefix alias/, which may be left out. Names that begin with acs/ or aws/ are reserved. It moves when
+    /// it is changed, and is given up when this object is deleted.
+    #[x_kube(
+        validation = Rule::new("self.matches('^(alias/)?[a-zA-Z0-9/_-]+$') && self != 'alias/'").message(
+            "spec.alias must be letters, digits, '/', '_' and '-' only, such as alias/orders or orders"
+        ),
+        validation = Rule::new("!self.matches('^(alias/)?aws(/|$)')")
+            .message("spec.alias must not be aws or begin with aws/, which AWS reserves")
+            .reason(Reason::FieldValueForbidden)
+    )]
+    #[schemars(length(max = 255))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
     /// What the key is for, 0 to 8192 characters. Absent: empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -94,10 +252,27 @@ pub struct CustomerMasterKeySpec {
     )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_deletion_days: Option<i32>,
-    /// What deleting this object does to the key. Absent: ScheduleDeletion.
+    /// True: the deletion of the key can't be scheduled, this object can't be deleted, and imported material can't be
+    /// removed. Absent: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_protection: Option<bool>,
+    /// What deleting this object does to the key. Absent: ScheduleDeletion, or Retain with keyId.
     #[schemars(with = "DeletionPolicy")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
+    /// Days after which the key gets a new version, 7 to 2560. Every older version still decrypts. Absent: no
+    /// automatic rotation. Suspended while the key is not Enabled.
+    #[x_kube(
+        validation = Rule::new("self >= 7 && self <= 2560").message("spec.rotationIntervalDays must be 7 to 2560 days")
+    )]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_interval_days: Option<i32>,
+    /// The material of a key with origin EXTERNAL. Removed: the material is deleted, and can only be imported again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported_key_material: Option<ImportedKeyMaterial>,
+    /// The namespaces whose DataKeys may refer to this key. Absent: its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_namespaces: Option<AllowedNamespaces>,
     /// Tags of the key, at most 20; a tag key has 1 to 128 characters, a value at most 256. Keys that begin
     /// with aliyun, acs: or aws: are reserved by the clouds.
     // Alibaba Cloud KMS, TagResources: "the key cannot start with aliyun or acs:"; AWS::KMS::Key Tag: "can't be
@@ -113,6 +288,65 @@ pub struct CustomerMasterKeySpec {
     )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<BTreeMap<String, String>>,
+}
+
+/// Key material that the user brings.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportedKeyMaterial {
+    /// The Secret, in the same namespace, that holds the material: exactly 32 bytes, or with wrapping those bytes
+    /// encrypted. It is only read.
+    pub secret_ref: SecretKeyRef,
+    /// When the material expires and is deleted. Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expire_time: Option<Time>,
+    /// How the material in the Secret is encrypted. Absent: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wrapping: Option<Wrapping>,
+}
+
+/// Names an entry of a Secret.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// The name of the Secret.
+    #[schemars(length(max = 253))]
+    #[x_kube(
+        validation = Rule::new(DNS_SUBDOMAIN).message(
+            "spec.importedKeyMaterial.secretRef.name must be the name of a Secret: \
+             lower-case letters, digits, '-' and '.', with a letter or digit at both ends"
+        )
+    )]
+    pub name: String,
+    /// The entry in it.
+    #[schemars(length(max = 253))]
+    #[x_kube(
+        validation = Rule::new(SECRET_ENTRY).message(
+            "spec.importedKeyMaterial.secretRef.key must be the name of an entry of the Secret: \
+             letters, digits, '-', '_' and '.'"
+        )
+    )]
+    pub key: String,
+}
+
+/// How imported material is encrypted on its way.
+// On the parent, as a rule on the field would print the whole token.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[x_kube(
+    validation = Rule::new("self.importToken.matches('^[A-Za-z0-9+/]+={0,2}$')")
+        .message(
+            "spec.importedKeyMaterial.wrapping.importToken must be base64, as GetParametersForImport gave it, without \
+             line breaks"
+        )
+        .field_path(".importToken")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Wrapping {
+    /// The algorithm that GetParametersForImport was asked for.
+    pub algorithm: WrappingAlgorithm,
+    /// The import token that came with the public key, base64. It is not secret, and is good for 24 hours.
+    #[schemars(length(max = 16384))]
+    pub import_token: String,
 }
 
 /// What deleting a `CustomerMasterKey` does to its key.
@@ -135,33 +369,22 @@ pub struct CustomerMasterKeyStatus {
     /// The key store that holds the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_store_ref: Option<KeyStoreRef>,
+    /// The alias that the key has, with its prefix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
     /// The key's metadata, in the vocabulary of the cloud services.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_metadata: Option<KeyMetadata>,
-    /// The versions of the key material, the newest last.
+    /// The value of the annotation cmk-operator.dev/rotate-requested-at that was answered last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_rotation: Option<String>,
+    /// The newest versions of the key material, the newest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub key_versions: Vec<KeyVersion>,
     /// Ready, Reconciling and Stalled, as kstatus reads them, and PurgeHeld while an erasure that is due waits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-}
-
-/// Names a key store.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct KeyStoreRef {
-    /// The kind of the key store.
-    pub kind: KeyStoreKind,
-    /// The name of the key store.
-    pub name: String,
-}
-
-/// The kinds of key store.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyStoreKind {
-    /// A key store for the whole cluster.
-    ClusterKeyStore,
 }
 
 /// A key's metadata, in the vocabulary of the Alibaba Cloud and AWS KMS APIs.
@@ -196,6 +419,25 @@ pub struct KeyMetadata {
     /// The key version that encrypts. Absent once the material is erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary_key_version: Option<String>,
+    /// When the imported material expires (UTC). Present only where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub material_expire_time: Option<Time>,
+    /// Whether the key rotates by itself: Suspended while it is not Enabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "AutomaticRotation")]
+    pub automatic_rotation: Option<AutomaticRotation>,
+    /// The interval of automatic rotation, in seconds, such as 31536000s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_interval: Option<String>,
+    /// When the newest version was made by a rotation (UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_rotation_date: Option<Time>,
+    /// When the key rotates next (UTC). Absent while it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_rotation_date: Option<Time>,
+    /// Whether the key is protected from deletion.
+    #[serde(default)]
+    pub deletion_protection: bool,
 }
 
 /// Who manages a key.
@@ -204,6 +446,8 @@ pub struct KeyMetadata {
 pub enum KeyManager {
     /// The user, through this object.
     Customer,
+    /// The operator: the key of alias/acs/DataKey.
+    Service,
 }
 
 /// How key material is protected.
@@ -224,73 +468,35 @@ pub struct KeyVersion {
     pub creation_date: Time,
 }
 
-#[cfg(test)]
-mod tests {
-    use kube::core::cel::ValidationErrors;
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn key(spec: &Value) -> CustomerMasterKey {
-        CustomerMasterKey::new("orders", serde_json::from_value(spec.clone()).unwrap())
-    }
-
-    /// `expected` is part of the one message; empty: accepted.
-    fn check(result: Result<(), ValidationErrors>, expected: &str, case: &str) {
-        let messages: Vec<_> =
-            result.err().into_iter().flat_map(ValidationErrors::into_vec).map(|e| e.message).collect();
-        match messages.as_slice() {
-            [] => assert_eq!("", expected, "{case} was accepted"),
-            [one] => assert!(!expected.is_empty() && one.contains(expected), "{case}: {one}"),
-            more => panic!("{case}: {more:?}"),
-        }
-    }
-
-    /// Limits are tried with ASCII: the API server counts characters, kube's evaluation counts bytes.
-    #[test]
-    fn spec_is_validated() {
-        let tags = |key: &str, value: &str| json!({"tags": {key: value}});
-        let (key_limit, value_limit) = ("a tag key must be 1 to 128", "a tag value must be at most 256");
-        let table = [
-            (json!({}), ""),
-            (json!({"description": "d".repeat(8192)}), ""),
-            (json!({"description": "d".repeat(8193)}), "spec.description must be at most 8192 characters"),
-            (json!({"pendingDeletionDays": 6}), "spec.pendingDeletionDays must be 7 to 366 days"),
-            (json!({"pendingDeletionDays": 7}), ""),
-            (json!({"pendingDeletionDays": 366}), ""),
-            (json!({"pendingDeletionDays": 367}), "spec.pendingDeletionDays must be 7 to 366 days"),
-            (tags(&"k".repeat(128), &"v".repeat(256)), ""),
-            (tags(&"k".repeat(129), ""), key_limit),
-            (tags("", "v"), key_limit),
-            (tags("k", &"v".repeat(257)), value_limit),
-            (tags("aliyunteam", "v"), "must not begin with aliyun, acs: or aws:"),
-            (tags("acs:team", "v"), "must not begin with aliyun, acs: or aws:"),
-            (tags("aws:team", "v"), "must not begin with aliyun, acs: or aws:"),
-            (tags("acs-team", "v"), ""),
-        ];
-        for (spec, expected) in table {
-            let case: String = spec.to_string().chars().take(60).collect();
-            check(key(&spec).validate_cel(), expected, &case);
-        }
-    }
-
-    #[test]
-    fn origin_and_usage_are_immutable_and_absent_is_the_default() {
-        let (absent, ali, aws) = (json!({}), json!({"origin": "Aliyun_KMS"}), json!({"origin": "AWS_KMS"}));
-        let usage = json!({"keyUsage": "ENCRYPT/DECRYPT"});
-        let refused = "spec.origin is immutable";
-        let table = [
-            (&absent, &ali, ""),
-            (&ali, &absent, ""),
-            (&absent, &aws, refused),
-            (&aws, &absent, refused),
-            (&ali, &aws, refused),
-            (&aws, &aws, ""),
-            (&absent, &usage, ""),
-            (&usage, &absent, ""),
-        ];
-        for (old, new, expected) in table {
-            check(key(new).validate_cel_update(&key(old)), expected, &format!("{old} -> {new}"));
-        }
+impl CustomerMasterKey {
+    /// The store that holds its key: the declared one, else the one resolved before, else the default.
+    #[must_use]
+    pub fn key_store_ref(&self) -> KeyStoreRef {
+        let resolved = || self.status.as_ref().and_then(|status| status.key_store_ref.clone());
+        self.spec.key_store_ref.clone().or_else(resolved).unwrap_or_default()
     }
 }
+
+impl CustomerMasterKeySpec {
+    /// The declared alias, with its prefix.
+    #[must_use]
+    pub fn full_alias(&self) -> Option<String> {
+        self.alias.as_deref().map(full_alias)
+    }
+
+    /// What deleting the object does to the key.
+    #[must_use]
+    pub fn effective_deletion_policy(&self) -> DeletionPolicy {
+        let adopted = || if self.key_id.is_some() { DeletionPolicy::Retain } else { DeletionPolicy::default() };
+        self.deletion_policy.unwrap_or_else(adopted)
+    }
+}
+
+/// An alias with its prefix, `alias/`, given with it or without.
+#[must_use]
+pub fn full_alias(alias: &str) -> String {
+    format!("alias/{}", alias.strip_prefix("alias/").unwrap_or(alias))
+}
+
+#[cfg(test)]
+mod tests;

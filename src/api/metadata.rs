@@ -11,9 +11,25 @@ pub const KEY_ID: &str = "cmk-operator.dev/key-id";
 /// while the key's record has that id.
 pub const ABANDON_KEY: &str = "cmk-operator.dev/abandon-key";
 
+/// On a `CustomerMasterKey` or a `DataKey`: a value that was not there before asks for one rotation. Any text will do; a
+/// time is usual.
+pub const ROTATE_REQUESTED_AT: &str = "cmk-operator.dev/rotate-requested-at";
+
+/// Name of the `CustomerMasterKey` that a namespace's DataKeys without keyRef are under.
+pub const SERVICE_KEY: &str = "acs-datakey";
+/// The alias of that key.
+pub const SERVICE_KEY_ALIAS: &str = "alias/acs/DataKey";
+
 /// On a Namespace, `"true"`: keys of a namespace of the same name that existed before may be taken over
 /// (design, rule 5).
 pub const ADOPT_KEYS: &str = "cmk-operator.dev/adopt-keys";
+
+/// On one of our CustomResourceDefinitions, with any value: it may be deleted, with all objects of its kind (design,
+/// rule 7).
+pub const ALLOW_CRD_DELETION: &str = "cmk-operator.dev/allow-crd-deletion";
+
+/// On the operator's Namespace, with any value: it may be deleted, with every record and the root key (design, rule 7).
+pub const ALLOW_NAMESPACE_DELETION: &str = "cmk-operator.dev/allow-namespace-deletion";
 
 /// On a `DataKey` and on its Secret: the data key's ciphertext, base64 (design, rule 12).
 pub const CIPHERTEXT_BLOB: &str = "cmk-operator.dev/ciphertext-blob";
@@ -35,6 +51,8 @@ pub const COMPONENT_LABEL: &str = "cmk-operator.dev/component";
 pub const COMPONENT_DATA_KEY: &str = "data-key";
 /// Value of [`COMPONENT_LABEL`] on the record of a key.
 pub const COMPONENT_RECORD: &str = "key-record";
+/// Value of [`COMPONENT_LABEL`] on the claim of an alias.
+pub const COMPONENT_ALIAS: &str = "alias";
 /// Value of [`COMPONENT_LABEL`] on the generated root key.
 pub const COMPONENT_ROOT_KEY: &str = "root-key";
 
@@ -43,8 +61,12 @@ pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY_LABEL`], and our field manager.
 pub const MANAGER: &str = "cmk-operator";
 
+/// The types of all Secrets that are the operator's own begin with this.
+pub const SECRET_TYPE_PREFIX: &str = "kms.cmk-operator.dev/";
 /// Secret type of the record of a key (design, section 4).
 pub const KEY_RECORD_TYPE: &str = "kms.cmk-operator.dev/key";
+/// Secret type of the claim of an alias (design, section 4).
+pub const ALIAS_TYPE: &str = "kms.cmk-operator.dev/alias";
 /// Secret type of the generated root key.
 pub const ROOT_KEY_TYPE: &str = "kms.cmk-operator.dev/root-key";
 /// Name of the Secret that holds the generated root key, in the operator's namespace.

@@ -1,6 +1,6 @@
 //! The traits of this folder over a real API server.
 
-use std::{future::Future, time::Duration};
+use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
@@ -15,14 +15,20 @@ use kube::{
     core::{ApiResource, DynamicObject, PartialObjectMeta},
     runtime::{
         events::{Event, EventType, Recorder, Reporter},
-        reflector::{ObjectRef, Store},
+        reflector::{ObjectRef, Store, store::Writer},
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{ApiError, Cluster, EventNote, Guarded, History, KeyObjectView, NamespaceView, Objects, Secrets};
-use crate::api::{CustomerMasterKey, metadata};
+use super::{
+    ApiError, Cluster, ClusterKeyStores, EventNote, Guarded, History, KeyObjectView, KeyStoreView, NamespaceView,
+    Objects, Secrets,
+};
+use crate::api::{
+    ClusterKeyStore, ClusterKeyStoreSpec, CustomerMasterKey, DataKey, KeyStoreRef, cluster_key_store::DEFAULT_STORE,
+    metadata,
+};
 
 /// How long one call may take, retries of the client included. Its own retries go on for very much longer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -43,6 +49,24 @@ pub struct Views {
     pub scopes: Vec<Option<String>>,
     /// Every `CustomerMasterKey` watched, also those that could not be read; one store a scope.
     pub keys: Vec<Store<Guarded<CustomerMasterKey>>>,
+    /// Every `DataKey` watched; one store a scope.
+    pub data_keys: Vec<Store<Guarded<DataKey>>>,
+    /// The key stores.
+    pub key_stores: Store<Guarded<ClusterKeyStore>>,
+}
+
+impl Views {
+    /// Views that nothing feeds: for who reads past them.
+    #[must_use]
+    pub fn blind() -> Self {
+        Self {
+            namespaces: Writer::default().as_reader(),
+            scopes: vec![None],
+            keys: Vec::new(),
+            data_keys: Vec::new(),
+            key_stores: Writer::default().as_reader(),
+        }
+    }
 }
 
 /// A real API server.
@@ -66,6 +90,30 @@ impl KubeCluster {
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
         Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// How many objects of a kind, where objects are watched, have something. One that can't be read may well have it.
+    async fn count<K>(&self, has: impl Fn(&K) -> bool) -> Result<usize, ApiError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    {
+        let mut count = 0;
+        for scope in &self.views.scopes {
+            let api: Api<Guarded<K>> = match scope {
+                Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+                None => Api::all(self.client.clone()),
+            };
+            let mut params = ListParams::default().limit(PAGE);
+            loop {
+                let page = call(api.list(&params)).await?;
+                count += page.items.iter().filter(|item| item.0.as_ref().map_or(true, &has)).count();
+                match page.metadata.continue_ {
+                    Some(token) if !token.is_empty() => params = params.continue_token(&token),
+                    _ => break,
+                }
+            }
+        }
+        Ok(count)
     }
 }
 
@@ -176,6 +224,10 @@ impl Cluster for KubeCluster {
         if let Some(seen) = self.views.namespaces.get(&ObjectRef::new(name)) {
             return Ok(Some(NamespaceView::from(&*seen)));
         }
+        self.namespace_now(name).await
+    }
+
+    async fn namespace_now(&self, name: &str) -> Result<Option<NamespaceView>, ApiError> {
         let read = call(Api::<Namespace>::all(self.client.clone()).get_metadata_opt(name)).await?;
         Ok(read.as_ref().map(NamespaceView::from))
     }
@@ -186,7 +238,28 @@ impl Cluster for KubeCluster {
 
     fn watched_key(&self, namespace: &str, name: &str) -> Option<KeyObjectView> {
         let seen = self.views.keys.iter().find_map(|keys| keys.get(&ObjectRef::new(name).within(namespace)))?;
-        Some(KeyObjectView::from(seen.meta()))
+        Some(KeyObjectView::from(&*seen))
+    }
+
+    fn key_store(&self, store: &KeyStoreRef) -> Option<KeyStoreView> {
+        match self.views.key_stores.get(&ObjectRef::new(&store.name)) {
+            Some(seen) => seen.0.as_ref().ok().and_then(|object| KeyStoreView::declared(&object.spec)),
+            None => (store.name == DEFAULT_STORE).then(|| KeyStoreView::from(&ClusterKeyStoreSpec::default())),
+        }
+    }
+
+    fn data_keys_under(&self, namespace: &str, name: &str) -> Vec<(String, String)> {
+        let refers = |object: &Guarded<DataKey>| {
+            let own = object.namespace().unwrap_or_default();
+            object.0.as_ref().is_ok_and(|data_key| data_key.spec.master(&own) == (namespace, name))
+        };
+        let identity = |object: &Guarded<DataKey>| (object.namespace().unwrap_or_default(), object.name_any());
+        let found = self.views.data_keys.iter().flat_map(|store| store.state_filter(refers));
+        found.map(|object| identity(&object)).collect()
+    }
+
+    async fn create_key_object(&self, object: &CustomerMasterKey) -> Result<(), ApiError> {
+        call(self.api::<CustomerMasterKey>(&namespace_of(object)).create(&post(), object)).await.map(drop)
     }
 
     async fn history(&self, namespace: &str, name: &str, uid: &str, since: &str) -> Result<History, ApiError> {
@@ -199,25 +272,15 @@ impl Cluster for KubeCluster {
     }
 
     async fn count_keys_with_status(&self) -> Result<usize, ApiError> {
-        let mut count = 0;
-        for scope in &self.views.scopes {
-            let api: Api<Guarded<CustomerMasterKey>> = match scope {
-                Some(namespace) => Api::namespaced(self.client.clone(), namespace),
-                None => Api::all(self.client.clone()),
-            };
-            let mut params = ListParams::default().limit(PAGE);
-            loop {
-                let page = call(api.list(&params)).await?;
-                // One that can't be read may well have a key.
-                let has_key = |key: &CustomerMasterKey| key.status.as_ref().is_some_and(|s| s.key_metadata.is_some());
-                count += page.items.iter().filter(|item| item.0.as_ref().map_or(true, has_key)).count();
-                match page.metadata.continue_ {
-                    Some(token) if !token.is_empty() => params = params.continue_token(&token),
-                    _ => break,
-                }
-            }
-        }
-        Ok(count)
+        let keys = self.count(|key: &CustomerMasterKey| {
+            key.annotations().contains_key(metadata::KEY_ID)
+                || key.status.as_ref().is_some_and(|status| status.key_metadata.is_some())
+        });
+        let data_keys = self.count(|data_key: &DataKey| {
+            data_key.annotations().contains_key(metadata::CIPHERTEXT_BLOB)
+                || data_key.status.as_ref().is_some_and(|status| status.ciphertext_blob.is_some())
+        });
+        Ok(keys.await? + data_keys.await?)
     }
 
     async fn server_time(&self, namespace: &str) -> Result<Timestamp, ApiError> {
@@ -251,6 +314,33 @@ impl Cluster for KubeCluster {
     }
 }
 
+impl ClusterKeyStores for KubeCluster {
+    fn key_store_objects(&self) -> Vec<Arc<Guarded<ClusterKeyStore>>> {
+        self.views.key_stores.state()
+    }
+
+    async fn replace_key_store_status(&self, object: &ClusterKeyStore) -> Result<ClusterKeyStore, ApiError> {
+        precondition(object)?;
+        let api = Api::<ClusterKeyStore>::all(self.client.clone());
+        call(api.replace_status(&object.name_any(), &post(), object)).await
+    }
+
+    async fn get_raw_key_store(&self, name: &str) -> Result<Option<Value>, ApiError> {
+        let api = Api::<DynamicObject>::all_with(self.client.clone(), &ApiResource::erase::<ClusterKeyStore>(&()));
+        Ok(call(api.get_opt(name)).await?.map(|object| object.data))
+    }
+
+    async fn patch_raw_key_store_status(&self, metadata: &ObjectMeta, status: Value) -> Result<(), ApiError> {
+        let api = Api::<DynamicObject>::all_with(self.client.clone(), &ApiResource::erase::<ClusterKeyStore>(&()));
+        let patch = Patch::Merge(json!({
+            "metadata": {"uid": metadata.uid, "resourceVersion": metadata.resource_version},
+            "status": status,
+        }));
+        let params = PatchParams { field_manager: Some(metadata::MANAGER.into()), ..PatchParams::default() };
+        call(api.patch_status(metadata.name.as_deref().unwrap_or_default(), &params, &patch)).await.map(drop)
+    }
+}
+
 type HistoryEvent = WatchEvent<Guarded<CustomerMasterKey>>;
 
 /// What a log line says about a history.
@@ -264,28 +354,40 @@ fn summary(events: &[HistoryEvent]) -> Vec<String> {
     events.iter().map(line).collect()
 }
 
-/// Whether a complete history shows that the object with `uid` was deleted unfinished, and that no object of
-/// its name was finished since. An error event (410, compacted) or a missing deletion proves nothing.
+/// What a complete history shows about the object with `uid`, if it was deleted, and no object of its name was
+/// finished after it. An error event (410, compacted) or a missing deletion proves nothing.
 fn judge_history(events: &[HistoryEvent], uid: &str) -> History {
-    let finished = |o: &Guarded<CustomerMasterKey>| {
-        o.finalizers().iter().any(|f| f == metadata::FINALIZER) || o.annotations().contains_key(metadata::KEY_ID)
-    };
-    let mut last_state = None;
+    let has_finalizer = |o: &Guarded<CustomerMasterKey>| o.finalizers().iter().any(|f| f == metadata::FINALIZER);
+    let finished = |o: &Guarded<CustomerMasterKey>| has_finalizer(o) || o.annotations().contains_key(metadata::KEY_ID);
+    let (mut was_finished, mut last_state) = (false, None);
     for event in events {
         match event {
+            WatchEvent::Deleted(o) if o.uid().as_deref() == Some(uid) => last_state = Some(o),
             WatchEvent::Added(o) | WatchEvent::Modified(o) | WatchEvent::Deleted(o) if finished(o) => {
-                return History::Unknown;
+                if last_state.is_some() {
+                    return History::Unknown;
+                }
+                was_finished = true;
             }
-            WatchEvent::Deleted(o) if o.uid().as_deref() == Some(uid) => last_state = o.0.as_ref().ok(),
             WatchEvent::Error(_) => return History::Unknown,
             _ => {}
         }
     }
-    last_state.map_or(History::Unknown, |object| History::NeverFinished(Box::new(object.clone())))
+    let Some((deleted, Ok(object))) = last_state.map(|deleted| (deleted, &deleted.0)) else { return History::Unknown };
+    let object = Box::new(object.clone());
+    if has_finalizer(deleted) && deleted.meta().deletion_timestamp.is_none() {
+        History::DeletedAtOnce(object)
+    } else if was_finished || finished(deleted) {
+        History::Unknown
+    } else {
+        History::NeverFinished(object)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
 
     fn object(uid: &str, finished: bool) -> Guarded<CustomerMasterKey> {
@@ -297,6 +399,38 @@ mod tests {
         .unwrap()
     }
 
+    /// Deleted after its finalizers were taken away.
+    fn stripped(uid: &str) -> Guarded<CustomerMasterKey> {
+        let mut object = object(uid, false);
+        object.meta_mut().annotations = Some([(metadata::KEY_ID.to_owned(), "x".to_owned())].into());
+        object
+    }
+
+    #[test]
+    fn rule_1_a_deletion_that_overtook_the_finalizer_is_a_deletion() {
+        use WatchEvent::{Added, Deleted, Error, Modified};
+        let finished = || object("a", true);
+        let terminating = || {
+            let mut object = finished();
+            object.meta_mut().deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+            object
+        };
+        let cases = [
+            ("deleted with the finalizer on it", vec![Modified(finished()), Deleted(finished())], true),
+            ("the same, with nothing before", vec![Deleted(finished())], true),
+            ("deleted in order", vec![Modified(terminating()), Deleted(terminating())], false),
+            ("stripped", vec![Modified(finished()), Modified(stripped("a")), Deleted(stripped("a"))], false),
+            ("another object", vec![Deleted(object("b", true))], false),
+            ("its successor was finished", vec![Deleted(finished()), Added(object("b", true))], false),
+            ("history cut off", vec![Deleted(finished()), Error(Box::default())], false),
+        ];
+        for (name, events, expected) in cases {
+            let judged = judge_history(&events, "a");
+            assert_eq!(matches!(judged, History::DeletedAtOnce(_)), expected, "{name}");
+            assert!(!matches!(judged, History::NeverFinished(_)), "{name}");
+        }
+    }
+
     #[test]
     fn rule_1_only_a_proof_says_never_finished() {
         use WatchEvent::{Added, Deleted, Error, Modified};
@@ -306,7 +440,6 @@ mod tests {
             ("deleted unfinished", vec![Modified(new()), Deleted(new())], true),
             ("still there", vec![Modified(new())], false),
             ("was finished", vec![Modified(object("a", true)), Deleted(new())], false),
-            ("deleted finished", vec![Deleted(object("a", true))], false),
             ("another object", vec![Deleted(object("b", false))], false),
             ("its successor was finished", vec![Deleted(new()), Added(object("b", true))], false),
             ("its successor is unfinished too", vec![Deleted(new()), Added(object("b", false))], true),

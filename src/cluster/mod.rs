@@ -10,7 +10,7 @@ mod kube;
 mod views;
 mod wiped;
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -20,10 +20,10 @@ pub use self::{
     error::ApiError,
     guarded::{Guarded, Unreadable},
     kube::{KubeCluster, Views},
-    views::{KeyObjectView, NamespaceView},
+    views::{KeyObjectView, KeyStoreView, NamespaceView},
     wiped::WipedSecret,
 };
-use crate::api::{CustomerMasterKey, DataKey};
+use crate::api::{ClusterKeyStore, CustomerMasterKey, DataKey, KeyStoreRef};
 
 /// Secrets, one at a time.
 pub trait Secrets: Send + Sync + 'static {
@@ -65,12 +65,37 @@ pub trait Objects<K>: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
 }
 
+/// The objects that declare key stores. They are in no namespace.
+pub trait ClusterKeyStores: Send + Sync + 'static {
+    /// All of them, from the watch, also those that can't be read.
+    fn key_store_objects(&self) -> Vec<Arc<Guarded<ClusterKeyStore>>>;
+
+    /// Replaces the status of exactly this version of `object` with the one in it. `Conflict` if it changed.
+    fn replace_key_store_status(
+        &self,
+        object: &ClusterKeyStore,
+    ) -> impl Future<Output = Result<ClusterKeyStore, ApiError>> + Send;
+
+    /// One of them as it is now, in JSON: it need not be readable.
+    fn get_raw_key_store(&self, name: &str) -> impl Future<Output = Result<Option<Value>, ApiError>> + Send;
+
+    /// Merges into the status of exactly this version of one of them, which need not be readable.
+    fn patch_raw_key_store_status(
+        &self,
+        metadata: &ObjectMeta,
+        status: Value,
+    ) -> impl Future<Output = Result<(), ApiError>> + Send;
+}
+
 /// What an object's recorded history says about whether the operator ever finished taking it on.
 #[derive(Clone, Debug, PartialEq)]
 pub enum History {
     /// The API server still knows everything since the asked version: the object was deleted, in this last
     /// state, and never had our finalizer or the annotation with its key's id.
     NeverFinished(Box<CustomerMasterKey>),
+    /// As above, but it was deleted in the very moment in which the finalizer was added: the API server looks for
+    /// finalizers first and deletes then, and what is added in between holds nothing up.
+    DeletedAtOnce(Box<CustomerMasterKey>),
     /// Anything else: it was finished, or exists, or the history does not reach back far enough.
     Unknown,
 }
@@ -107,11 +132,24 @@ pub trait Cluster: Secrets + Objects<CustomerMasterKey> + Objects<DataKey> {
     /// A namespace, from the watch, or read if the watch has not seen it.
     fn namespace(&self, name: &str) -> impl Future<Output = Result<Option<NamespaceView>, ApiError>> + Send;
 
+    /// A namespace as it is now, read past every cache.
+    fn namespace_now(&self, name: &str) -> impl Future<Output = Result<Option<NamespaceView>, ApiError>> + Send;
+
     /// Whether objects in a namespace are watched at all.
     fn is_watched(&self, namespace: &str) -> bool;
 
     /// A `CustomerMasterKey`, from the watch.
     fn watched_key(&self, namespace: &str, name: &str) -> Option<KeyObjectView>;
+
+    /// A key store, from the watch. `default` is there also without an object.
+    fn key_store(&self, store: &KeyStoreRef) -> Option<KeyStoreView>;
+
+    /// The DataKeys that refer to the `CustomerMasterKey` of that namespace and name, from the watch: their
+    /// namespaces and names.
+    fn data_keys_under(&self, namespace: &str, name: &str) -> Vec<(String, String)>;
+
+    /// Makes a `CustomerMasterKey`. `AlreadyExists` if there is one.
+    fn create_key_object(&self, object: &CustomerMasterKey) -> impl Future<Output = Result<(), ApiError>> + Send;
 
     /// What became of the `CustomerMasterKey` of that name and UID since a resource version.
     fn history(
@@ -122,7 +160,8 @@ pub trait Cluster: Secrets + Objects<CustomerMasterKey> + Objects<DataKey> {
         since: &str,
     ) -> impl Future<Output = Result<History, ApiError>> + Send;
 
-    /// How many `CustomerMasterKey`s have a key in their status, read past every cache.
+    /// How many `CustomerMasterKey`s and `DataKey`s had a key, by their status, or by their annotation as after a restore:
+    /// read past every cache.
     fn count_keys_with_status(&self) -> impl Future<Output = Result<usize, ApiError>> + Send;
 
     /// The API server's clock, by a dry-run create in `namespace`.

@@ -14,7 +14,7 @@ use super::{Context, PassError};
 use crate::{
     cluster::Cluster,
     kms::KeyStep,
-    store::{Freshness, KeySlot, KeyStore, StoredKey},
+    store::{Freshness, KeyStore, StoredKey},
 };
 
 /// Over which time erasures are limited.
@@ -91,15 +91,8 @@ pub fn clocks_agree(local: Timestamp, server: Timestamp, tolerance: SignedDurati
     local.duration_since(server).abs() <= tolerance
 }
 
-/// When the next key is due, after `now`.
-#[must_use]
-pub fn next_due(keys: &[StoredKey], now: Timestamp) -> Option<SignedDuration> {
-    let living = keys.iter().filter(|k| !k.record.is_tombstone());
-    let dates = living.filter_map(|k| k.record.deletion.as_ref()).map(|d| d.delete_date.duration_since(now));
-    dates.filter(|wait| wait.is_positive()).min()
-}
-
-/// Erases what is due and allowed. Answers whose objects should be told of a change.
+/// Erases what is due and allowed. Answers whose objects should be told of a change:
+/// namespaces and names.
 ///
 /// # Errors
 /// When the API server's clock can't be read. What fails for one key is logged, and tried again next time.
@@ -107,7 +100,7 @@ pub async fn sweep<C: Cluster, S: KeyStore>(
     context: &Context<C, S>,
     namespace: &str,
     tolerance: Duration,
-) -> Result<Vec<KeySlot>, PassError> {
+) -> Result<Vec<(String, String)>, PassError> {
     let keys = context.store.keys();
     let now = context.clock.now();
     let Selection { erase, mut wait } = select(&keys, now);
@@ -135,12 +128,8 @@ pub async fn sweep<C: Cluster, S: KeyStore>(
     holds.extend(wait.into_iter().map(|id| (id, Hold::RateLimited)));
     context.metrics.purge_waiting.set(i64::try_from(holds.len()).unwrap_or(i64::MAX));
     told.extend(context.purge_holds.replace(holds));
-    let slots = keys.iter().filter(|k| told.contains(&k.record.key_id)).map(slot);
-    Ok(slots.collect())
-}
-
-fn slot(key: &StoredKey) -> KeySlot {
-    KeySlot::from(&key.record.owner)
+    let owner = |key: &StoredKey| (key.record.owner.namespace.clone(), key.record.owner.name.clone());
+    Ok(keys.iter().filter(|k| told.contains(&k.record.key_id)).map(owner).collect())
 }
 
 /// Erases one key, decided again on its record as it is now, past every cache: the deletion may have been
@@ -151,12 +140,7 @@ async fn erase_key<C: Cluster, S: KeyStore>(
     id: Uuid,
 ) -> Result<(), PassError> {
     let Some(seen) = keys.iter().find(|k| k.record.key_id == id) else { return Ok(()) };
-    let live = if seen.record.abandoned {
-        // Its slot's current key is another; the revision it was seen at is checked by the write.
-        Some(seen.clone())
-    } else {
-        context.store.find(&slot(seen), Freshness::Live).await?.current.filter(|k| k.record.key_id == id)
-    };
+    let live = context.store.find_by_id(&seen.record.store, id, Freshness::Live).await?;
     if let Some(live) = live
         && live.record.is_due(context.clock.now())
     {
@@ -202,8 +186,6 @@ mod tests {
         let keys = [pending(1, 100), pending(2, 101), stored(3, |_| ())];
         assert_eq!(select(&keys, at(99)), Selection::default());
         assert_eq!(select(&keys, at(100)).erase, [Uuid::from_u128(1)]);
-        assert_eq!(next_due(&keys, at(100)), Some(SignedDuration::from_secs(1)));
-        assert_eq!(next_due(&keys, at(101)), None);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(super) enum Label {
     RootKeyWrap,
     /// Root key: the HMAC-SHA-256 key that authenticates records.
     RootKeyRecordMac,
+    /// Root key: the XAES-256-GCM key that seals import tokens.
+    RootKeyImportToken,
     /// Key material: the XAES-256-GCM key of the ciphertext blob.
     BlobEncryption,
     /// Key material: the HMAC-SHA-256 key of the blob's commitment.
@@ -38,6 +40,7 @@ impl Label {
             Self::RootKeyCheckValue => b"cmk-operator/v1/root-key/check-value",
             Self::RootKeyWrap => b"cmk-operator/v1/root-key/wrap",
             Self::RootKeyRecordMac => b"cmk-operator/v1/root-key/record-mac",
+            Self::RootKeyImportToken => b"cmk-operator/v1/root-key/import-token",
             Self::BlobEncryption => b"cmk-operator/v1/blob/encryption",
             Self::BlobCommitment => b"cmk-operator/v1/blob/commitment",
         }
@@ -89,6 +92,7 @@ mod tests {
             Label::RootKeyCheckValue,
             Label::RootKeyWrap,
             Label::RootKeyRecordMac,
+            Label::RootKeyImportToken,
             Label::BlobEncryption,
             Label::BlobCommitment,
         ];

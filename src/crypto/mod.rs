@@ -10,6 +10,7 @@
 //! | [`RootKey`]     | wraps the material of every key, and authenticates their records    | [`RootKeyRing`]  |
 //! | [`KeyMaterial`] | one version of a customer master key: seals data into blobs         | [`BlobKeys`]     |
 //! | [`Plaintext`]   | what a user encrypts, or a data key                                 | [`BlobKeys`]     |
+//! | [`WrappingKey`] | decrypts key material that is imported                              | [`RootKeyRing`]  |
 //!
 //! # Rules
 //! - A type that holds a secret implements neither `Debug`, `Display`, `Serialize`,
@@ -25,9 +26,12 @@
 
 mod blob;
 mod error;
+mod import;
+mod import_token;
 mod kdf;
 mod length_prefix;
 mod mac;
+mod material_check;
 mod random;
 mod record_mac;
 mod root_key;
@@ -36,6 +40,11 @@ mod wrap;
 
 pub use blob::{BLOB_HEADER_LEN, BLOB_OVERHEAD, BlobError, BlobHeader, BlobKeys, parse_header};
 pub use error::CryptoError;
+pub use import::{ImportError, WrappingKey};
+pub use import_token::{
+    IMPORT_TOKEN_LIFETIME_SECONDS, IMPORT_TOKEN_MAX_LEN, ImportParameters, ImportTokenError, IssueImportTokenError,
+};
+pub use material_check::MaterialCheck;
 pub use random::{Random, RandomError, SystemRandom, random_array, random_uuid};
 pub use root_key::{CHECK_VALUE_LEN, RootKey, RootKeyFormatError, RootKeyId, RootKeyRing};
 pub use secret::{KEY_LEN, KeyMaterial, Plaintext, WrongLength};
@@ -88,7 +97,7 @@ mod tests {
         )+};
     }
 
-    assert_secret!(KeyMaterial, Plaintext, RootKey, RootKeyRing, BlobKeys);
+    assert_secret!(KeyMaterial, Plaintext, RootKey, RootKeyRing, BlobKeys, WrappingKey);
 
     // The features that make the libraries wipe their own copies are on.
     const _: fn() = || {
@@ -102,5 +111,6 @@ mod tests {
     fn errors_say_nothing_but_what_is_public() {
         assert_eq!(CryptoError::Refused.to_string(), "the data could not be authenticated");
         assert_eq!(BlobError::Refused.to_string(), "the ciphertext could not be authenticated");
+        assert_eq!(ImportTokenError::Invalid.to_string(), "the import token is not valid for this key and algorithm");
     }
 }

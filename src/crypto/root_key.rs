@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use uuid::{Builder, Uuid};
+use xaes_256_gcm::{Key as XaesKey, Xaes256Gcm};
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::kdf::{Kdf, Label};
@@ -104,6 +105,7 @@ pub struct RootKey {
     /// Boxed for the reason that `SecretKey` is: its round keys stay in one place.
     wrapping_cipher: Box<Aes256Gcm>,
     record_mac_key: SecretKey,
+    import_token_cipher: Box<Xaes256Gcm>,
 }
 
 impl ZeroizeOnDrop for RootKey {}
@@ -151,11 +153,13 @@ impl RootKey {
         let kdf = Kdf::new(&secret);
         let id = Builder::from_custom_bytes(kdf.public(Label::RootKeyId)).into_uuid();
         let wrapping_key = kdf.key(Label::RootKeyWrap);
+        let import_token_key = kdf.key(Label::RootKeyImportToken);
         Self {
             id: RootKeyId(id),
             check_value: kdf.public(Label::RootKeyCheckValue),
             wrapping_cipher: Box::new(Aes256Gcm::new(<&Key<Aes256Gcm>>::from(&**wrapping_key))),
             record_mac_key: kdf.key(Label::RootKeyRecordMac),
+            import_token_cipher: Box::new(Xaes256Gcm::new(<&XaesKey>::from(&**import_token_key))),
             secret,
         }
     }
@@ -190,6 +194,10 @@ impl RootKey {
         &self.wrapping_cipher
     }
 
+    pub(super) fn import_token_cipher(&self) -> &Xaes256Gcm {
+        &self.import_token_cipher
+    }
+
     pub(super) fn record_mac_key(&self) -> &[u8; KEY_LEN] {
         &self.record_mac_key
     }
@@ -197,7 +205,7 @@ impl RootKey {
 
 /// The root keys in use: the primary one wraps, all of them unwrap.
 ///
-/// Wrapping is in `wrap.rs`, authenticating records in `record_mac.rs`.
+/// Wrapping is in `wrap.rs`, authenticating records in `record_mac.rs`, import tokens in `import_token.rs`.
 pub struct RootKeyRing {
     primary: RootKey,
     /// Without the primary key, without duplicates, in the order given.

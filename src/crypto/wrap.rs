@@ -7,8 +7,8 @@
 //! # Limit
 //! With random nonces at most 2^32 wraps may be made under one root key (NIST SP 800-38D
 //! section 8.3; the chance of a repeated nonce is then below 2^-32). One is made for every
-//! version of every key and, when the primary root key changes, one under the new key for every
-//! version there is. An installation that rotated 10,000 keys every day would need more than
+//! version of every key, for the check key of imported material and, when the primary root key
+//! changes, one under the new key for each of them. An installation that rotated 10,000 keys every day would need more than
 //! a thousand years.
 
 use aes_gcm::aead::AeadInOut;
@@ -111,6 +111,25 @@ impl RootKeyRing {
                 .map_err(|_| CryptoError::Refused)
         })
     }
+
+    /// Wraps material again that was wrapped by another root key than the primary one. `None`: the primary one
+    /// wrapped it already, there is nothing to do (and nothing was verified).
+    ///
+    /// # Errors
+    /// As [`unwrap_material`](Self::unwrap_material) and [`wrap`](Self::wrap).
+    pub fn rewrap(
+        &self,
+        random: &dyn Random,
+        context: &WrapContext<'_>,
+        root_key_id: RootKeyId,
+        wrapped: &[u8],
+    ) -> Result<Option<Wrapped>, CryptoError> {
+        if root_key_id == self.primary_id() {
+            return Ok(None);
+        }
+        let material = self.unwrap_material(context, root_key_id, wrapped)?;
+        self.wrap(random, context, &material).map(Some)
+    }
 }
 
 #[cfg(test)]
@@ -206,6 +225,31 @@ mod tests {
         let second = ring().wrap(&SystemRandom, &CONTEXT, &material()).unwrap();
         assert_ne!(first.bytes[..NONCE_LEN], second.bytes[..NONCE_LEN]);
         assert_ne!(first.bytes[NONCE_LEN..], second.bytes[NONCE_LEN..]);
+    }
+
+    #[test]
+    fn only_what_another_root_key_wrapped_is_wrapped_again() {
+        let old = RootKeyRing::new(root_key(2), []);
+        let wrapped = old.wrap(&SystemRandom, &CONTEXT, &material()).unwrap();
+        let again = ring().rewrap(&SystemRandom, &CONTEXT, wrapped.root_key_id, &wrapped.bytes).unwrap().unwrap();
+        assert_eq!(again.root_key_id, root_key(1).id());
+        let unwrapped = ring().unwrap_material(&CONTEXT, again.root_key_id, &again.bytes).unwrap();
+        assert_eq!(unwrapped.expose(), material().expose());
+        assert_eq!(ring().rewrap(&SystemRandom, &CONTEXT, again.root_key_id, &again.bytes), Ok(None));
+    }
+
+    #[test]
+    fn what_does_not_unwrap_is_not_wrapped_again() {
+        let old = RootKeyRing::new(root_key(2), []);
+        let Wrapped { root_key_id, bytes } = old.wrap(&SystemRandom, &CONTEXT, &material()).unwrap();
+        let rewrap = |context: &WrapContext<'_>, id, bytes: &[u8]| ring().rewrap(&SystemRandom, context, id, bytes);
+        let elsewhere = WrapContext { version_id: Uuid::nil(), ..CONTEXT };
+        assert_eq!(rewrap(&elsewhere, root_key_id, &bytes), Err(CryptoError::Refused));
+        assert_eq!(rewrap(&CONTEXT, root_key_id, &bytes[1..]), Err(CryptoError::Refused));
+        let unknown = root_key(3).id();
+        assert_eq!(rewrap(&CONTEXT, unknown, &bytes), Err(CryptoError::UnknownRootKey(unknown)));
+        let error = ring().rewrap(&Broken, &CONTEXT, root_key_id, &bytes).err();
+        assert!(matches!(error, Some(CryptoError::Random(_))));
     }
 
     #[test]

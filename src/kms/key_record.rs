@@ -1,4 +1,4 @@
-//! The record of a key: all that its store knows about it, as a value, and the steps that change it.
+//! The record of a key: all that its store knows about it, as a value.
 //!
 //! The JSON form of [`KeyRecord`] is stored (design, section 4; `docs/formats.md`), so its fields can only be
 //! added to. A record with a field, or a format number, that this version does not know was written by a newer
@@ -11,13 +11,16 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::key_state::{Dialect, KeyFacts, KeyState, KeyUsage, Operation, Origin, Rejected};
+use super::key_state::{AutomaticRotation, KeyFacts, KeyState, KeyUsage, Origin};
 
 /// The format number written into every record.
 pub const RECORD_FORMAT: u32 = 1;
 
 /// Seconds in a day of a deletion window; both clouds count in days of 24 hours.
 const SECONDS_PER_DAY: i64 = 24 * 60 * 60;
+
+/// What the aliases of keys begin with that the operator manages.
+pub const SERVICE_ALIASES: &str = "alias/acs/";
 
 /// All that the store knows about one key.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -47,11 +50,26 @@ pub struct KeyRecord {
     pub key_usage: KeyUsage,
     /// The description.
     pub description: String,
+    /// The alias, with its prefix.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
     /// The tags.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
     /// False: disabled.
     pub enabled: bool,
+    /// The deletion can't be scheduled, and imported material can't be deleted (rule 7).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deletion_protection: bool,
+    /// Days between automatic rotations. None: it does not rotate by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_interval_days: Option<i32>,
+    /// The request for a rotation that was answered last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_rotation: Option<String>,
+    /// What is known about imported material, also when it was deleted or has expired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<ImportedMaterial>,
     /// The deletion that is scheduled, or was carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<Deletion>,
@@ -61,8 +79,65 @@ pub struct KeyRecord {
     /// Given up for a new key (rule 5). The owner's current key is in the next generation.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub abandoned: bool,
+    /// The object that the key was made for, once another one has adopted it (rule 11): it says where the record is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<Home>,
     /// The wrapped material of every version, the newest last.
     pub versions: Vec<RecordVersion>,
+}
+
+/// The object that a key was made for.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Home {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Imported material, as far as it is known without having it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ImportedMaterial {
+    /// The identifier of its version. Imported again, the material gets it again, so that old ciphertext decrypts.
+    pub version_id: Uuid,
+    /// When it was imported first, to the second.
+    pub creation_date: Timestamp,
+    /// Where it was read from.
+    pub source: MaterialSource,
+    /// When it expires.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expire_time: Option<Timestamp>,
+    /// By what it is known again (rule 9).
+    pub check: MaterialCheck,
+}
+
+/// Where imported material is declared to be.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MaterialSource {
+    /// The Secret in the owner's namespace.
+    pub secret: String,
+    /// The entry in it.
+    pub key: String,
+}
+
+/// A MAC of material under a random key of its own, which is wrapped like a version: it tells the same material
+/// from other material, and tells nothing to who has no root key.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MaterialCheck {
+    /// The identifier that the key was wrapped with, in place of a version's.
+    pub id: Uuid,
+    /// The root key under which that key is wrapped.
+    pub root_key_id: Uuid,
+    /// The wrapped key.
+    #[serde(with = "base64_bytes")]
+    pub wrapped_key: Vec<u8>,
+    /// The MAC.
+    #[serde(with = "base64_bytes")]
+    pub value: Vec<u8>,
 }
 
 /// The object that a key belongs to.
@@ -109,6 +184,20 @@ pub struct RecordVersion {
     pub wrapped: Vec<u8>,
 }
 
+impl RecordVersion {
+    /// A version whose material is yet to be made.
+    #[must_use]
+    pub fn unmade(id: Uuid, now: Timestamp) -> Self {
+        Self { id, creation_date: to_seconds(now), root_key_id: Uuid::nil(), wrapped: Vec::new() }
+    }
+
+    /// Whether its material is yet to be made.
+    #[must_use]
+    pub fn is_unmade(&self) -> bool {
+        self.wrapped.is_empty()
+    }
+}
+
 /// Why bytes are not a record.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum DecodeError {
@@ -123,58 +212,6 @@ pub enum DecodeError {
     /// Not a record.
     #[error("the record is malformed: {0}")]
     Malformed(String),
-}
-
-/// One change to a key. A plan is a list of them, which a store applies in one call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyStep {
-    /// The object with this UID, in the namespace with this UID, takes the key over.
-    Claim {
-        /// UID of the namespace.
-        namespace_uid: String,
-        /// UID of the object.
-        uid: String,
-        /// The object's version.
-        resource_version: String,
-    },
-    /// The object is gone; the key stays in whatever state it is in.
-    Release,
-    /// The key is given up for a new one.
-    Abandon,
-    /// UpdateKeyDescription.
-    SetDescription(String),
-    /// TagResource and UntagResource: these are all the tags.
-    SetTags(BTreeMap<String, String>),
-    /// EnableKey.
-    Enable,
-    /// DisableKey.
-    Disable,
-    /// ScheduleKeyDeletion, this many days from now.
-    ScheduleDeletion {
-        /// The window in days.
-        days: i32,
-    },
-    /// CancelKeyDeletion. The key is Enabled afterwards.
-    CancelDeletion,
-    /// Erase the material, now that the delete date has passed.
-    Erase,
-}
-
-/// Why a step is refused.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum StepError {
-    /// The key's state does not allow it.
-    #[error(transparent)]
-    Rejected(#[from] Rejected),
-    /// The delete date is not set, or has not passed.
-    #[error("the key is not due for deletion")]
-    NotDue,
-    /// The material was erased: nothing brings the key back.
-    #[error("the key was deleted and its material erased")]
-    Erased,
-    /// The window leads to a date that can't be written.
-    #[error("a window of {0} days gives no valid date")]
-    InvalidWindow(i32),
 }
 
 impl KeyRecord {
@@ -208,14 +245,58 @@ impl KeyRecord {
         self.erased_at.is_some()
     }
 
-    /// The state that the record's facts give.
+    /// The state that the record's facts give at `now`: imported material that has expired counts for none, also
+    /// before it is erased.
     #[must_use]
-    pub fn state(&self) -> KeyState {
+    pub fn state(&self, now: Timestamp) -> KeyState {
         KeyState::of(KeyFacts {
             enabled: self.enabled,
             deletion_scheduled: self.deletion.is_some(),
-            has_material: !self.versions.is_empty(),
+            has_material: !self.versions.is_empty() && !self.has_expired(now),
         })
+    }
+
+    /// When the imported material expires, if there is any and it does.
+    #[must_use]
+    pub fn material_expire_time(&self) -> Option<Timestamp> {
+        let imported = self.imported.as_ref().filter(|_| !self.versions.is_empty())?;
+        imported.expire_time
+    }
+
+    /// Whether there is imported material that has expired.
+    #[must_use]
+    pub fn has_expired(&self, now: Timestamp) -> bool {
+        self.material_expire_time().is_some_and(|time| time <= now)
+    }
+
+    /// Whether the operator manages the key (rule 7): its alias begins with `alias/acs/`.
+    #[must_use]
+    pub fn is_service_managed(&self) -> bool {
+        self.alias.as_deref().is_some_and(|alias| alias.starts_with(SERVICE_ALIASES))
+    }
+
+    /// Whether the key rotates by itself.
+    #[must_use]
+    pub fn automatic_rotation(&self, now: Timestamp) -> AutomaticRotation {
+        match (self.rotation_interval_days, self.state(now)) {
+            (None, _) => AutomaticRotation::Disabled,
+            (Some(_), KeyState::Enabled) => AutomaticRotation::Enabled,
+            (Some(_), _) => AutomaticRotation::Suspended,
+        }
+    }
+
+    /// When the key was rotated last. None: never.
+    #[must_use]
+    pub fn last_rotation(&self) -> Option<Timestamp> {
+        self.versions.last().filter(|_| self.versions.len() > 1).map(|version| version.creation_date)
+    }
+
+    /// When the key rotates next: an interval after its newest version was made. In the past: at once. None: it does
+    /// not, or not while it is in this state.
+    #[must_use]
+    pub fn next_rotation(&self, now: Timestamp) -> Option<Timestamp> {
+        let days = self.rotation_interval_days.filter(|_| self.state(now) == KeyState::Enabled)?;
+        add_days(self.primary_version()?.creation_date, days)
     }
 
     /// The version that encrypts: the newest. None for a tombstone.
@@ -229,89 +310,18 @@ impl KeyRecord {
     pub fn is_due(&self, now: Timestamp) -> bool {
         !self.is_tombstone() && self.deletion.as_ref().is_some_and(|d| d.delete_date <= now)
     }
+}
 
-    /// Applies one step.
-    ///
-    /// # Errors
-    /// [`StepError`] when the state machine refuses it; the record is unchanged then.
-    pub fn apply(&mut self, step: &KeyStep, now: Timestamp) -> Result<(), StepError> {
-        if self.is_tombstone() && !matches!(step, KeyStep::Release | KeyStep::Abandon) {
-            return Err(StepError::Erased);
-        }
-        let allowed = |operation: Operation| operation.check(self.state(), Dialect::Alibaba);
-        match step {
-            KeyStep::Claim { namespace_uid, uid, resource_version } => {
-                self.owner.namespace_uid.clone_from(namespace_uid);
-                self.owner.uid.clone_from(uid);
-                self.owner.resource_version.clone_from(resource_version);
-                self.owner.released = false;
-            }
-            KeyStep::Release => self.owner.released = true,
-            KeyStep::Abandon => {
-                self.owner.released = true;
-                self.abandoned = true;
-            }
-            KeyStep::SetDescription(description) => {
-                allowed(Operation::UpdateKeyDescription)?;
-                self.description.clone_from(description);
-            }
-            KeyStep::SetTags(tags) => {
-                allowed(Operation::TagResource)?;
-                self.tags.clone_from(tags);
-            }
-            KeyStep::Enable => {
-                allowed(Operation::EnableKey)?;
-                self.enabled = true;
-            }
-            KeyStep::Disable => {
-                allowed(Operation::DisableKey)?;
-                self.enabled = false;
-            }
-            KeyStep::ScheduleDeletion { days } => {
-                allowed(Operation::ScheduleKeyDeletion)?;
-                let delete_date = add_days(now, *days)?;
-                self.deletion = Some(Deletion { pending_days: *days, delete_date });
-            }
-            KeyStep::CancelDeletion => {
-                allowed(Operation::CancelKeyDeletion)?;
-                self.deletion = None;
-                self.enabled = true;
-            }
-            KeyStep::Erase => {
-                if !self.is_due(now) {
-                    return Err(StepError::NotDue);
-                }
-                self.versions.clear();
-                self.erased_at = Some(to_seconds(now));
-            }
-        }
-        Ok(())
-    }
-
-    /// The record after all steps.
-    ///
-    /// # Errors
-    /// The first refusal.
-    pub fn apply_all(&self, steps: &[KeyStep], now: Timestamp) -> Result<Self, StepError> {
-        let mut changed = self.clone();
-        steps.iter().try_for_each(|step| changed.apply(step, now))?;
-        if !steps.is_empty() {
-            changed.revision = changed.revision.saturating_add(1);
-        }
-        Ok(changed)
-    }
+/// The time so many days after another, to the second. None: it can't be written.
+#[must_use]
+pub fn add_days(time: Timestamp, days: i32) -> Option<Timestamp> {
+    to_seconds(time).checked_add(SignedDuration::from_secs(i64::from(days) * SECONDS_PER_DAY)).ok()
 }
 
 /// Whole seconds: what Kubernetes times and both APIs hold, so that a time survives a round trip.
 #[must_use]
 pub fn to_seconds(t: Timestamp) -> Timestamp {
     Timestamp::from_second(t.as_second()).unwrap_or(t)
-}
-
-fn add_days(now: Timestamp, days: i32) -> Result<Timestamp, StepError> {
-    to_seconds(now)
-        .checked_add(SignedDuration::from_secs(i64::from(days) * SECONDS_PER_DAY))
-        .map_err(|_| StepError::InvalidWindow(days))
 }
 
 mod base64_bytes {
@@ -357,11 +367,17 @@ pub(crate) mod tests {
             origin: Origin::AliyunKms,
             key_usage: KeyUsage::EncryptDecrypt,
             description: String::new(),
+            alias: None,
             tags: BTreeMap::new(),
             enabled: true,
+            deletion_protection: false,
+            rotation_interval_days: None,
+            last_handled_rotation: None,
+            imported: None,
             deletion: None,
             erased_at: None,
             abandoned: false,
+            home: None,
             versions: vec![RecordVersion {
                 id: Uuid::from_u128(2),
                 creation_date: at(1000),
@@ -389,41 +405,6 @@ pub(crate) mod tests {
             matches!(KeyRecord::decode(extra.as_bytes()), Err(DecodeError::Malformed(m)) if m.contains("unknown field"))
         );
         assert!(matches!(KeyRecord::decode(b"{"), Err(DecodeError::Malformed(_))));
-    }
-
-    #[test]
-    fn rule_4_delete_date_is_set_once_and_erasing_waits_for_it() {
-        let scheduled = record().apply_all(&[KeyStep::ScheduleDeletion { days: 7 }], at(1000)).unwrap();
-        let date = at(1000 + 7 * 86_400);
-        assert_eq!(scheduled.deletion, Some(Deletion { pending_days: 7, delete_date: date }));
-        assert_eq!(scheduled.state(), KeyState::PendingDeletion);
-
-        let again = scheduled.apply_all(&[KeyStep::ScheduleDeletion { days: 8 }], at(2000));
-        assert_eq!(again, Err(StepError::Rejected(Rejected::StateModifiedFailed)), "it can't be moved silently");
-
-        let early = scheduled.apply_all(&[KeyStep::Erase], at(1000 + 7 * 86_400 - 1));
-        assert_eq!(early, Err(StepError::NotDue));
-        assert_eq!(record().apply_all(&[KeyStep::Erase], at(i64::from(i32::MAX))), Err(StepError::NotDue));
-
-        let tombstone = scheduled.apply_all(&[KeyStep::Erase], date).unwrap();
-        assert!(tombstone.is_tombstone() && tombstone.versions.is_empty());
-        assert_eq!(tombstone.key_id, record().key_id);
-        for step in [KeyStep::CancelDeletion, KeyStep::Enable, KeyStep::Erase, KeyStep::SetDescription("x".into())] {
-            assert_eq!(tombstone.apply_all(&[step], date), Err(StepError::Erased));
-        }
-        assert!(tombstone.apply_all(&[KeyStep::Abandon], date).unwrap().abandoned);
-    }
-
-    #[test]
-    fn a_refused_step_changes_nothing() {
-        let steps = [KeyStep::Disable, KeyStep::CancelDeletion];
-        assert_eq!(record().apply_all(&steps, at(0)), Err(StepError::Rejected(Rejected::StateModifiedFailed)));
-    }
-
-    #[test]
-    fn cancelling_enables() {
-        let steps = [KeyStep::Disable, KeyStep::ScheduleDeletion { days: 7 }, KeyStep::CancelDeletion];
-        assert_eq!(record().apply_all(&steps, at(0)).unwrap().state(), KeyState::Enabled);
     }
 
     proptest::proptest! {

@@ -21,3 +21,10 @@ impl PendingDeletionDays {
         (self.min..=self.max).contains(&days)
     }
 }
+
+/// The most versions that a key may have. None is ever dropped, and a Secret, which holds them all, has at most
+/// 1 MiB: that many take about two thirds of it, beside the longest description and tags.
+pub const MAX_KEY_VERSIONS: usize = 3000;
+
+/// The intervals of automatic rotation that the embedded store takes, in days (AWS: 90 to 2560, Alibaba: 7 to 730).
+pub const ROTATION_INTERVAL_DAYS: std::ops::RangeInclusive<i32> = 7..=2560;

@@ -3,11 +3,15 @@
 
 pub mod desired_key;
 pub mod encryption_context;
+mod import;
 pub mod key_record;
 mod key_state;
+mod key_step;
 pub mod limits;
 
 pub use desired_key::DesiredKey;
 pub use encryption_context::EncryptionContext;
-pub use key_record::{KeyRecord, KeyStep, Owner, StepError};
-pub use key_state::{Dialect, KeyFacts, KeyState, KeyUsage, Operation, Origin, Rejected};
+pub use import::{WrappingAlgorithm, WrappingKeySpec};
+pub use key_record::{KeyRecord, Owner};
+pub use key_state::{AutomaticRotation, Dialect, KeyFacts, KeyState, KeyUsage, Operation, Origin, Rejected};
+pub use key_step::{KeyStep, StepError};

@@ -37,8 +37,9 @@ pub struct NamespaceArgument {
 /// Where the root key comes from.
 #[derive(Args, Clone, Debug, Default)]
 pub struct RootKeyArgument {
-    /// A file with a root key: one base64 line of 32 bytes. Repeatable: the first wraps, all unwrap. Absent: the
-    /// Secret cmk-root-key in the operator's namespace, which is generated once
+    /// A file with a root key: one base64 line of 32 bytes. Repeatable: the first wraps, all unwrap, and what another
+    /// one wrapped is moved to the first. Absent: the Secret cmk-root-key in the operator's namespace, which is
+    /// generated once
     #[arg(long = "root-key-file", value_name = "FILE")]
     pub root_key_files: Vec<PathBuf>,
 }

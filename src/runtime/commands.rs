@@ -96,7 +96,7 @@ async fn run(arguments: RunArguments) -> Result<ExitCode, Failure> {
 async fn verify_records(arguments: VerifyArguments) -> Result<ExitCode, Failure> {
     let report = verify::verify(client().await?, &arguments).await?;
     println!("{report}");
-    Ok(if report.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn client() -> Result<Client, Failure> {

@@ -39,6 +39,10 @@ pub struct Metrics {
     pub purge_waiting: Gauge,
     /// Keys erased by this process.
     pub keys_erased: Counter,
+    /// Records and aliases that need another root key than the first, or may.
+    pub records_under_old_root_key: Gauge,
+    /// Keys that this process let go without scheduling their deletion.
+    pub keys_retained: Counter,
 }
 
 impl Default for Metrics {
@@ -50,7 +54,9 @@ impl Default for Metrics {
             keys: Family::default(),
             records_without_object: Gauge::default(),
             purge_waiting: Gauge::default(),
+            records_under_old_root_key: Gauge::default(),
             keys_erased: Counter::default(),
+            keys_retained: Counter::default(),
             registry: Registry::default(),
         };
         registry.register("passes", "Reconcile passes by kind and result", metrics.passes.clone());
@@ -65,6 +71,16 @@ impl Default for Metrics {
             "purge_waiting",
             "Keys due to be erased that wait for the clocks to agree or for the hourly limit",
             metrics.purge_waiting.clone(),
+        );
+        registry.register(
+            "records_under_old_root_key",
+            "Key records and aliases that need another root key than the first, or may: it can go when there are none",
+            metrics.records_under_old_root_key.clone(),
+        );
+        registry.register(
+            "keys_retained",
+            "Keys that stayed as they were when their object was deleted",
+            metrics.keys_retained.clone(),
         );
         registry.register("keys_erased", "Keys erased after their delete date", metrics.keys_erased.clone());
         Self { registry, ..metrics }

@@ -11,8 +11,9 @@ use super::{
     admin::Readiness,
     arguments::RunArguments,
     drive::{Drive, on},
+    key_stores::{self, Signs},
     metrics::{Metrics, StateLabels},
-    root_key_guard,
+    root_key_guard, root_key_rewrap,
     triggers::{Scope, Triggers, Watched},
     watches,
 };
@@ -20,11 +21,11 @@ use crate::{
     api::{CustomerMasterKey, DataKey},
     clock::Clock,
     cluster::{Cluster, KubeCluster, Views},
-    controller::{Attempts, Context, Expectations, customer_master_key, data_key, orphans::Orphans, purge},
+    controller::{Attempts, Context, Expectations, alarms, customer_master_key, data_key, orphans::Orphans, purge},
     crypto::{Random, RootKeyRing},
     store::{
-        KeySlot, KeyStore,
-        embedded::{EmbeddedConfig, EmbeddedStore, root_key, root_key::RootKeyError},
+        KeyStore,
+        embedded::{EmbeddedStore, root_key, root_key::RootKeyError},
     },
 };
 
@@ -112,22 +113,19 @@ pub async fn operate(
     let Surroundings { client, clock, random, metrics, readiness } = surroundings;
     let keys = Kind::prepare(customer_master_key::KIND, &client, &settings, &stop);
     let data_keys = Kind::prepare(data_key::KIND, &client, &settings, &stop);
-    let namespaces = Writer::default();
+    let (namespaces, key_stores) = (Writer::default(), Writer::default());
     let views = Views {
         namespaces: namespaces.as_reader(),
         scopes: settings.scopes(),
         keys: keys.watched.iter().map(|watched| watched.store.clone()).collect(),
+        data_keys: data_keys.watched.iter().map(|watched| watched.store.clone()).collect(),
+        key_stores: key_stores.as_reader(),
     };
     let cluster = KubeCluster::new(client.clone(), views.clone());
     let ring = Arc::new(root_keys(&settings, &cluster, &*random).await?);
     tracing::info!(root_key_id = %ring.primary_id(), namespace = settings.namespace, "the root key is there");
-    let store = Arc::new(EmbeddedStore::new(
-        EmbeddedConfig::default_store(&settings.namespace),
-        cluster.clone(),
-        ring.clone(),
-        clock.clone(),
-        random.clone(),
-    ));
+    let store =
+        Arc::new(EmbeddedStore::new(&settings.namespace, cluster.clone(), ring.clone(), clock.clone(), random.clone()));
     let context = Arc::new(Context {
         cluster: cluster.clone(),
         store: store.clone(),
@@ -145,8 +143,25 @@ pub async fn operate(
     let mut services = JoinSet::new();
     let (records_ready, records_listed) = watch::channel(false);
     let namespace = settings.namespace.clone();
-    services.spawn(watches::records(client.clone(), namespace.clone(), store, triggers.clone(), records_ready));
+    let (aliases_ready, aliases_listed) = watch::channel(false);
+    let stored = (client.clone(), namespace.clone(), store);
+    let (client, namespace, store) = stored.clone();
+    let usage = store.usage();
+    services.spawn(watches::records(client, namespace, store, triggers.clone(), records_ready));
+    let (client, namespace, store) = stored;
+    services.spawn({
+        let (store, metrics) = (store.clone(), context.metrics.clone());
+        let (records, aliases) = (records_listed.clone(), aliases_listed.clone());
+        async move {
+            on(records).await;
+            on(aliases).await;
+            root_key_rewrap::rewrap(store, metrics).await;
+        }
+    });
+    services.spawn(watches::aliases(client.clone(), namespace.clone(), store, triggers.clone(), aliases_ready));
     services.spawn(watches::namespaces(client.clone(), namespaces, triggers.clone()));
+    let (stores_changed, stores) = watch::channel(());
+    services.spawn(watches::key_stores(client.clone(), key_stores, triggers.clone(), stores_changed));
     for scope in settings.scopes() {
         services.spawn(watches::deliveries(client.clone(), scope, triggers.clone()));
     }
@@ -156,22 +171,28 @@ pub async fn operate(
     // What ends when it is told to.
     let mut drives = JoinSet::new();
     keys.drives.into_iter().for_each(|drive| drive_keys(&mut drives, drive, &context, &triggers));
-    data_keys.drives.into_iter().for_each(|drive| drive_data_keys(&mut drives, drive, &context));
+    data_keys.drives.into_iter().for_each(|drive| drive_data_keys(&mut drives, drive, &context, &triggers));
 
+    let orphans = Orphans::default();
+    let signs = Signs { stores, usage, orphans: orphans.found() };
+    services.spawn(key_stores::keep_status(context.clone(), signs, keys.may_start.subscribe()));
     services.spawn({
         let readiness = readiness.clone();
         async move {
-            // A pass looks at records and namespaces, one over a data key at keys as well.
+            // A pass looks at all of them: one over a key that is deleted, at the data keys under it.
             on(records_listed).await;
+            on(aliases_listed).await;
             watches::filled(views.namespaces).await;
-            keys.may_start.send_replace(true);
-            for listed in keys.listed {
+            watches::filled(views.key_stores).await;
+            for listed in keys.listed.into_iter().chain(data_keys.listed) {
                 on(listed).await;
             }
+            root_key_rewrap::count(&context.store, &context.metrics);
+            keys.may_start.send_replace(true);
             data_keys.may_start.send_replace(true);
             readiness.set(true);
             tracing::info!(watching = ?settings.watch_namespaces, "the operator is ready");
-            sweep(context, settings, triggers).await;
+            sweep(context, orphans, settings, triggers).await;
         }
     });
     let ended = until_stopped(services, drives, stop).await;
@@ -225,18 +246,19 @@ fn drive_keys<C: Cluster, S: KeyStore>(
     triggers: &Triggers,
 ) {
     let (after, gone) = (triggers.clone(), triggers.clone());
-    let pass = move |context: Arc<Context<C, S>>, object| {
+    let pass = move |context: Arc<Context<C, S>>, object: CustomerMasterKey| {
         let triggers = after.clone();
         async move {
-            let slot = customer_master_key::slot(&object);
+            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
             let outcome = customer_master_key::reconcile(&context, object).await;
-            triggers.data_keys_of(&slot);
+            triggers.data_keys_of(&namespace, &name);
             outcome
         }
     };
     drives.spawn(drive.run(context.clone(), pass, move |object| match object {
         Some(object) => {
-            gone.data_keys_of(&KeySlot { namespace: object.namespace().unwrap_or_default(), name: object.name_any() })
+            gone.data_keys_of(&object.namespace().unwrap_or_default(), &object.name_any());
+            gone.adopters();
         }
         None => gone.all_data_keys(),
     }));
@@ -246,10 +268,19 @@ fn drive_data_keys<C: Cluster, S: KeyStore>(
     drives: &mut JoinSet<()>,
     drive: Drive<DataKey>,
     context: &Arc<Context<C, S>>,
+    triggers: &Triggers,
 ) {
     let pass = |context: Arc<Context<C, S>>, object| async move { data_key::reconcile(&context, object).await };
-    // Nothing hangs on a data key but its Secret, which the garbage collector knows of.
-    drives.spawn(drive.run(context.clone(), pass, |_| {}));
+    // Its Secret is the garbage collector's business; the key that it was under may be waiting for it to go.
+    let triggers = triggers.clone();
+    drives.spawn(drive.run(context.clone(), pass, move |object| match object.map(|object| &object.0) {
+        Some(Ok(data_key)) => {
+            let own = data_key.namespace().unwrap_or_default();
+            let (namespace, name) = data_key.spec.master(&own);
+            triggers.key_alone(namespace, name);
+        }
+        _ => triggers.deleting_keys(),
+    }));
 }
 
 /// Waits until `stop`, and then until the passes under way have come to their end. An end before that is a
@@ -290,17 +321,25 @@ async fn root_keys(
     root_key::from_secret(cluster, &settings.namespace, settings.no_new_keys, random, count).await
 }
 
-/// Erases keys when they are due, and looks for records without an object.
-async fn sweep<C: Cluster, S: KeyStore>(context: Arc<Context<C, S>>, settings: Settings, triggers: Triggers) {
-    let orphans = Orphans::default();
+/// Erases keys when they are due, has those looked at whose other dates have come, and looks for records without an
+/// object.
+async fn sweep<C: Cluster, S: KeyStore>(
+    context: Arc<Context<C, S>>,
+    orphans: Orphans,
+    settings: Settings,
+    triggers: Triggers,
+) {
     loop {
         count_keys(&context);
         match purge::sweep(&context, &settings.namespace, settings.clock_skew_tolerance).await {
-            Ok(changed) => changed.iter().for_each(|slot| triggers.key(slot)),
+            Ok(changed) => changed.iter().for_each(|(namespace, name)| triggers.key(namespace, name)),
             Err(error) => tracing::warn!(%error, "keys are due, and can't be erased now"),
         }
         orphans.sweep(&context).await;
-        let due = purge::next_due(&context.store.keys(), context.clock.now());
+        let (keys, now) = (context.store.keys(), context.clock.now());
+        alarms::due(&keys, now).iter().for_each(|(namespace, name)| triggers.key_alone(namespace, name));
+        triggers.due_data_keys(now);
+        let due = alarms::next(&keys, now);
         let wait = due.and_then(|due| Duration::try_from(due).ok()).map_or(SWEEP, |due| due.min(SWEEP));
         tokio::select! {
             () = sleep(wait) => {}
@@ -311,9 +350,9 @@ async fn sweep<C: Cluster, S: KeyStore>(context: Arc<Context<C, S>>, settings: S
 
 fn count_keys<C, S: KeyStore>(context: &Context<C, S>) {
     use crate::kms::KeyState;
-    let keys = context.store.keys();
+    let (keys, now) = (context.store.keys(), context.clock.now());
     let state_of = |key: &crate::store::StoredKey| {
-        if key.record.is_tombstone() { "Deleted" } else { key.record.state().as_str() }
+        if key.record.is_tombstone() { "Deleted" } else { key.record.state(now).as_str() }
     };
     for state in KeyState::ALL.map(KeyState::as_str).into_iter().chain(["Deleted"]) {
         let count = keys.iter().filter(|key| state_of(key) == state).count();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use kube::{
     Resource, ResourceExt,
     runtime::reflector::{ObjectRef, Store},
@@ -9,9 +10,9 @@ use kube::{
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{
-    api::{CustomerMasterKey, DataKey},
+    api::{CustomerMasterKey, DataKey, KeyStoreRef, metadata},
     cluster::Guarded,
-    store::KeySlot,
+    controller::data_key::next_event,
 };
 
 /// What is watched: one namespace, or all.
@@ -60,36 +61,75 @@ pub struct Triggers {
 
 impl Triggers {
     /// Look at a key's object again, and at the data keys under it.
-    pub fn key(&self, slot: &KeySlot) {
-        for watched in self.keys.iter().filter(|w| w.covers(&slot.namespace)) {
-            watched.request(&slot.namespace, &slot.name);
-        }
-        self.data_keys_of(slot);
+    pub fn key(&self, namespace: &str, name: &str) {
+        self.key_alone(namespace, name);
+        self.data_keys_of(namespace, name);
     }
 
-    /// Look at the data keys under a key again.
-    pub fn data_keys_of(&self, slot: &KeySlot) {
-        for watched in self.data_keys.iter().filter(|w| w.covers(&slot.namespace)) {
+    /// Look at a key's object again.
+    pub fn key_alone(&self, namespace: &str, name: &str) {
+        for watched in self.keys.iter().filter(|w| w.covers(namespace)) {
+            watched.request(namespace, name);
+        }
+    }
+
+    /// Look at the data keys under a key again, in whatever namespace.
+    pub fn data_keys_of(&self, namespace: &str, name: &str) {
+        for watched in self.data_keys.iter() {
             let under = |object: &Guarded<DataKey>| {
-                object.0.as_ref().is_ok_and(|data_key| {
-                    data_key.spec.key_ref.name == slot.name
-                        && data_key.metadata.namespace.as_deref() == Some(&slot.namespace)
-                })
+                let own = object.namespace().unwrap_or_default();
+                object.0.as_ref().is_ok_and(|data_key| data_key.spec.master(&own) == (namespace, name))
             };
-            for object in watched.store.state_filter(under) {
-                // Every object that was watched has a name.
-                let name = object.0.as_ref().ok().and_then(|o| o.metadata.name.clone()).unwrap_or_default();
-                watched.request(&slot.namespace, &name);
-            }
+            request_where(watched, under);
+        }
+    }
+
+    /// An alias is free: look at the keys that want it.
+    pub fn alias(&self, namespace: &str, alias: &str) {
+        for watched in self.keys.iter().filter(|w| w.covers(namespace)) {
+            request_where(watched, |object| {
+                object.namespace().as_deref() == Some(namespace)
+                    && object.0.as_ref().is_ok_and(|key| key.spec.full_alias().as_deref() == Some(alias))
+            });
+        }
+    }
+
+    /// A key store came, went or changed: look at the keys in it.
+    pub fn key_store(&self, store: &KeyStoreRef) {
+        for watched in self.keys.iter() {
+            request_where(watched, |object| object.0.as_ref().is_ok_and(|key| key.key_store_ref() == *store));
+        }
+    }
+
+    /// Look at the objects that want to adopt a key and have not: they may now.
+    pub fn adopters(&self) {
+        for watched in self.keys.iter() {
+            request_where(watched, |object| {
+                let wants = object.0.as_ref().is_ok_and(|key| key.spec.key_id.is_some());
+                wants && !object.annotations().contains_key(metadata::KEY_ID)
+            });
+        }
+    }
+
+    /// Look at the keys that are being deleted: what they wait for may be gone.
+    pub fn deleting_keys(&self) {
+        for watched in self.keys.iter() {
+            request_where(watched, |object| object.meta().deletion_timestamp.is_some());
         }
     }
 
     /// Look at every data key again.
     pub fn all_data_keys(&self) {
         for watched in self.data_keys.iter() {
-            for object in watched.store.state() {
-                watched.request(&object.namespace().unwrap_or_default(), &object.name_any());
-            }
+            request_where(watched, |_| true);
+        }
+    }
+
+    /// Look at the data keys whose next rotation has come.
+    pub fn due_data_keys(&self, now: Timestamp) {
+        let is_due = |data_key: &DataKey| next_event(data_key).is_some_and(|time| time <= now);
+        for watched in self.data_keys.iter() {
+            request_where(watched, |object| object.0.as_ref().is_ok_and(is_due));
         }
     }
 
@@ -103,19 +143,19 @@ impl Triggers {
     /// Look at everything in a namespace again.
     pub fn namespace(&self, namespace: &str) {
         for watched in self.keys.iter().filter(|w| w.covers(namespace)) {
-            request_all(watched, namespace);
+            request_where(watched, |object| object.namespace().as_deref() == Some(namespace));
         }
         for watched in self.data_keys.iter().filter(|w| w.covers(namespace)) {
-            request_all(watched, namespace);
+            request_where(watched, |object| object.namespace().as_deref() == Some(namespace));
         }
     }
 }
 
-fn request_all<K>(watched: &Watched<K>, namespace: &str)
+fn request_where<K>(watched: &Watched<K>, wanted: impl Fn(&Guarded<K>) -> bool)
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {
-    for object in watched.store.state_filter(|object| object.namespace().as_deref() == Some(namespace)) {
-        watched.request(namespace, &object.name_any());
+    for object in watched.store.state_filter(wanted) {
+        watched.request(&object.namespace().unwrap_or_default(), &object.name_any());
     }
 }

@@ -1,19 +1,21 @@
-//! `cmk-operator verify`: whether every record in the cluster is authentic and unwraps (design, rule 20). It
-//! reads, and changes nothing.
+//! `cmk-operator verify`: whether every record in the cluster is authentic and unwraps (design, rule 20), and which
+//! root keys that takes. It reads, and changes nothing.
 
 use std::{fmt, sync::Arc};
 
-use kube::{Client, ResourceExt, runtime::reflector::store::Writer};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Client, ResourceExt};
 use thiserror::Error;
+use uuid::Uuid;
 
 use super::arguments::VerifyArguments;
 use crate::{
     api::metadata,
     clock::SystemClock,
     cluster::{ApiError, Cluster, KubeCluster, Secrets, Views},
-    crypto::SystemRandom,
+    crypto::{RootKeyRing, SystemRandom},
     store::embedded::{
-        EmbeddedConfig, EmbeddedStore,
+        EmbeddedStore, Verified,
         root_key::{self, RootKeyError},
     },
 };
@@ -36,33 +38,101 @@ pub struct Report {
     pub keys: usize,
     /// Authentic tombstones.
     pub tombstones: usize,
-    /// What is wrong, by the name of the Secret.
+    /// Authentic claims of aliases.
+    pub aliases: usize,
+    /// What needs which root key, the one that wraps first. Something that was not rewrapped as a whole needs several.
+    pub root_keys: Vec<RootKeyNeed>,
+    /// What is wrong with records, by the name of the Secret.
     pub faults: Vec<(String, String)>,
+    /// What is wrong with claims of aliases, by the name of the Secret.
+    pub alias_faults: Vec<(String, String)>,
+}
+
+/// What needs a root key.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RootKeyNeed {
+    /// Its id.
+    pub root_key_id: Uuid,
+    /// How many records.
+    pub records: usize,
+    /// How many claims of aliases.
+    pub aliases: usize,
+}
+
+impl Report {
+    /// A report on nothing, about the root keys at hand.
+    fn new(ring: &RootKeyRing) -> Self {
+        let need = |id| RootKeyNeed { root_key_id: Uuid::from(id), records: 0, aliases: 0 };
+        Self { root_keys: ring.ids().map(need).collect(), ..Self::default() }
+    }
+
+    /// Whether everything can be used.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.faults.is_empty() && self.alias_faults.is_empty()
+    }
+
+    fn needs(&mut self, root_key_id: Uuid) -> Option<&mut RootKeyNeed> {
+        self.root_keys.iter_mut().find(|need| need.root_key_id == root_key_id)
+    }
+
+    fn record<S: Secrets>(&mut self, store: &EmbeddedStore<S>, secret: &Secret) {
+        match store.verify(secret) {
+            Ok(Verified { key, root_keys }) => {
+                if key.record.is_tombstone() {
+                    self.tombstones += 1;
+                } else {
+                    self.keys += 1;
+                }
+                root_keys.into_iter().for_each(|id| self.needs(id).into_iter().for_each(|need| need.records += 1));
+            }
+            Err(fault) => self.faults.push((secret.name_any(), fault.to_string())),
+        }
+    }
+
+    fn alias<S: Secrets>(&mut self, store: &EmbeddedStore<S>, secret: &Secret) {
+        match store.verify_alias(secret) {
+            Ok((_, root_key)) => {
+                self.aliases += 1;
+                self.needs(root_key).into_iter().for_each(|need| need.aliases += 1);
+            }
+            Err(fault) => self.alias_faults.push((secret.name_any(), fault.to_string())),
+        }
+    }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (secret, fault) in &self.faults {
+        for (secret, fault) in self.faults.iter().chain(&self.alias_faults) {
             writeln!(f, "{secret}: {fault}")?;
+        }
+        for (index, RootKeyNeed { root_key_id, records, aliases }) in self.root_keys.iter().enumerate() {
+            let what = match (index, records + aliases) {
+                (0, _) => format!("the first: {records} records and {aliases} aliases are under it"),
+                (_, 0) if self.is_good() => "nothing needs it: it can be removed".to_owned(),
+                _ => format!("{records} records and {aliases} aliases still need it"),
+            };
+            writeln!(f, "root key {root_key_id}: {what}")?;
         }
         write!(
             f,
-            "{} keys unwrap, {} tombstones are authentic, {} records are not usable",
+            "{} keys unwrap, {} tombstones are authentic, {} records are not usable; {} aliases are authentic, {} are not",
             self.keys,
             self.tombstones,
-            self.faults.len()
+            self.faults.len(),
+            self.aliases,
+            self.alias_faults.len()
         )
     }
 }
 
-/// Verifies every record.
+/// Verifies every record and every claim of an alias.
 ///
 /// # Errors
 /// [`VerifyError`] when there is nothing to verify with, or nothing can be read.
 pub async fn verify(client: Client, arguments: &VerifyArguments) -> Result<Report, VerifyError> {
     let namespace = &arguments.namespace.namespace;
-    let views = Views { namespaces: Writer::default().as_reader(), scopes: vec![None], keys: vec![] };
-    let cluster = KubeCluster::new(client, views);
+    let cluster = KubeCluster::new(client, Views::blind());
     let ring = match root_key::from_files(&arguments.root_key.root_key_files)? {
         Some(ring) => ring,
         // Never generates: as with --no-new-keys, a missing root key is an error.
@@ -71,20 +141,14 @@ pub async fn verify(client: Client, arguments: &VerifyArguments) -> Result<Repor
             root_key::from_secret(&cluster, namespace, true, &SystemRandom, count).await?
         }
     };
-    let store = EmbeddedStore::new(
-        EmbeddedConfig::default_store(namespace),
-        cluster.clone(),
-        Arc::new(ring),
-        Arc::new(SystemClock),
-        Arc::new(SystemRandom),
-    );
-    let mut report = Report::default();
+    let mut report = Report::new(&ring);
+    let store =
+        EmbeddedStore::new(namespace, cluster.clone(), Arc::new(ring), Arc::new(SystemClock), Arc::new(SystemRandom));
     for secret in cluster.list_secrets(namespace, metadata::KEY_RECORD_TYPE).await? {
-        match store.verify(&secret) {
-            Ok(key) if key.record.is_tombstone() => report.tombstones += 1,
-            Ok(_) => report.keys += 1,
-            Err(fault) => report.faults.push((secret.name_any(), fault.to_string())),
-        }
+        report.record(&store, &secret);
+    }
+    for secret in cluster.list_secrets(namespace, metadata::ALIAS_TYPE).await? {
+        report.alias(&store, &secret);
     }
     Ok(report)
 }

@@ -1,17 +1,19 @@
 //! Key stores: where keys are held. The controllers see only the trait; a file or folder a backend.
 
+mod draft;
 pub mod embedded;
 
 use std::{future::Future, sync::Arc};
 
+use jiff::Timestamp;
 use thiserror::Error;
 use uuid::Uuid;
 
 use crate::{
-    crypto::Plaintext,
+    crypto::{ImportTokenError, Plaintext},
     kms::{
-        DesiredKey, EncryptionContext, KeyRecord, KeyStep, KeyUsage, Origin, Owner, StepError,
-        limits::PendingDeletionDays,
+        DesiredKey, EncryptionContext, KeyRecord, KeyStep, KeyUsage, Origin, Owner, StepError, WrappingAlgorithm,
+        key_record::MaterialSource, limits::PendingDeletionDays,
     },
 };
 
@@ -20,21 +22,61 @@ use crate::{
 pub struct Capabilities {
     /// The windows of a deletion that it takes.
     pub pending_deletion_days: PendingDeletionDays,
+    /// The shortest and the longest interval of automatic rotation that it takes, in days. None: it has none.
+    pub rotation_interval_days: Option<(i32, i32)>,
+    /// Whether material can be imported.
+    pub import: bool,
 }
 
 /// Names the key of an object: its store knows at most one current key under it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeySlot {
+    /// The key store, as `KIND/NAME`.
+    pub store: String,
     /// The object's namespace.
     pub namespace: String,
     /// The object's name.
     pub name: String,
 }
 
-impl From<&Owner> for KeySlot {
-    fn from(owner: &Owner) -> Self {
-        Self { namespace: owner.namespace.clone(), name: owner.name.clone() }
+impl KeySlot {
+    /// The slot of the object that has a key.
+    #[must_use]
+    pub fn of_owner(record: &KeyRecord) -> Self {
+        let Owner { namespace, name, .. } = record.owner.clone();
+        Self { store: record.store.clone(), namespace, name }
     }
+
+    /// The slot of the object that a key was made for: where its record is.
+    #[must_use]
+    pub fn of_home(record: &KeyRecord) -> Self {
+        match record.home.clone() {
+            Some(home) => Self { store: record.store.clone(), namespace: home.namespace, name: home.name },
+            None => Self::of_owner(record),
+        }
+    }
+}
+
+/// Names an alias: a store has it once in a namespace (design, rule 10).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct AliasSlot {
+    /// The key store, as `KIND/NAME`.
+    pub store: String,
+    /// The namespace.
+    pub namespace: String,
+    /// The alias, with its prefix.
+    pub alias: String,
+}
+
+/// An alias that a key has claimed, at one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AliasClaim {
+    /// The alias.
+    pub slot: AliasSlot,
+    /// The key.
+    pub key_id: Uuid,
+    /// Which state of the store this is.
+    pub revision: Revision,
 }
 
 /// A key as its store holds it, at one revision.
@@ -60,8 +102,18 @@ pub struct Revision {
 pub struct SlotView {
     /// The key that the object has, or had, and was not abandoned.
     pub current: Option<StoredKey>,
-    /// The keys that the object had before and abandoned, the oldest first.
+    /// The keys that the object had before and gave up, the oldest first.
     pub abandoned: Vec<Uuid>,
+    /// The keys that the object had before and that another object has adopted (design, rule 11).
+    pub adopted: Vec<Uuid>,
+}
+
+impl SlotView {
+    /// Which generation of the object's keys the next one is.
+    #[must_use]
+    pub fn next_generation(&self) -> u32 {
+        u32::try_from(self.abandoned.len() + self.adopted.len()).unwrap_or(u32::MAX)
+    }
 }
 
 /// How fresh an answer has to be.
@@ -80,7 +132,13 @@ pub struct NewKey {
     pub key_id: Uuid,
     /// The identifier of its first version.
     pub version_id: Uuid,
-    /// How many keys the object abandoned before.
+    /// The key store, as `KIND/NAME`.
+    pub store: String,
+    /// The region in its resource name.
+    pub region: String,
+    /// The account in its resource name.
+    pub account_id: String,
+    /// How many keys the object gave up before.
     pub generation: u32,
     /// The object that it is for.
     pub owner: Owner,
@@ -90,6 +148,35 @@ pub struct NewKey {
     pub key_usage: KeyUsage,
     /// Everything that may change later.
     pub desired: DesiredKey,
+}
+
+/// How material that is to be imported is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaterialImport {
+    /// Where it was read from.
+    pub source: MaterialSource,
+    /// When it expires. None: never.
+    pub expire_time: Option<Timestamp>,
+    /// How it is encrypted. None: it is not.
+    pub wrapping: Option<(WrappingAlgorithm, String)>,
+    /// The identifiers that its version and what it is recognised by get, if it is the key's first material.
+    pub fresh: [Uuid; 2],
+    /// Whether the key may be used then: importing enables it, and one declared disabled shall not be usable in between.
+    pub enabled: bool,
+}
+
+/// Why material was not imported. It is the user's business.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum ImportRefusal {
+    /// It is not the material that the key had before.
+    #[error("it is not the material that was imported before, and a key never gets other material")]
+    Different,
+    /// It does not have 32 bytes, or does not decrypt to that many.
+    #[error("it is not exactly 32 bytes, or does not decrypt to 32 bytes under the import token")]
+    Invalid,
+    /// The import token can't be used.
+    #[error(transparent)]
+    Token(#[from] ImportTokenError),
 }
 
 /// A data key that was just generated.
@@ -132,6 +219,9 @@ pub enum StoreError {
     /// The state machine refuses the step or the operation.
     #[error(transparent)]
     Refused(#[from] StepError),
+    /// The material is refused.
+    #[error("the material is refused: {0}")]
+    Import(#[from] ImportRefusal),
     /// The ciphertext was not made by this key, or not with this encryption context, or was altered.
     #[error("the ciphertext does not decrypt under this key and encryption context")]
     InvalidCiphertext,
@@ -160,6 +250,14 @@ pub trait KeyStore: Send + Sync + 'static {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// The key with an id, if this store has it: to be adopted (design, rule 11). Keys that were given up count.
+    fn find_by_id(
+        &self,
+        store: &str,
+        key_id: Uuid,
+        freshness: Freshness,
+    ) -> impl Future<Output = Result<Option<StoredKey>, StoreError>> + Send;
+
     /// What it holds for an object.
     fn find(&self, slot: &KeySlot, freshness: Freshness) -> impl Future<Output = Result<SlotView, StoreError>> + Send;
 
@@ -169,12 +267,46 @@ pub trait KeyStore: Send + Sync + 'static {
     /// Applies all steps in one write, or none.
     fn update(&self, key: &StoredKey, steps: &[KeyStep]) -> impl Future<Output = Result<StoredKey, StoreError>> + Send;
 
+    /// Imports material: in one write, or not at all.
+    fn import(
+        &self,
+        key: &StoredKey,
+        import: &MaterialImport,
+        material: &[u8],
+    ) -> impl Future<Output = Result<StoredKey, StoreError>> + Send;
+
+    /// Who has an alias.
+    fn alias(
+        &self,
+        slot: &AliasSlot,
+        freshness: Freshness,
+    ) -> impl Future<Output = Result<Option<AliasClaim>, StoreError>> + Send;
+
+    /// The aliases that a key has claimed, as the watch has shown them.
+    fn aliases_of(&self, key_id: Uuid) -> Vec<AliasClaim>;
+
+    /// Claims an alias for a key, if nobody has it: `Conflict` otherwise.
+    fn claim_alias(
+        &self,
+        slot: &AliasSlot,
+        key_id: Uuid,
+    ) -> impl Future<Output = Result<AliasClaim, StoreError>> + Send;
+
+    /// Gives an alias up.
+    fn release_alias(&self, claim: &AliasClaim) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Forgets a key as it was made, which never belonged to a finished object (design, rule 1), if it is still
     /// at its revision. `Conflict` for one that was ever changed.
     fn forget_unfinished(&self, key: &StoredKey) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Every key that the watch has seen and that can be read.
     fn keys(&self) -> Vec<StoredKey>;
+
+    /// Whether the watch has seen a key in a store, `KIND/NAME`, that is not a tombstone. One whose record can't be
+    /// read counts.
+    fn is_in_use(&self, store: &str) -> bool {
+        self.keys().iter().any(|key| key.record.store == store && !key.record.is_tombstone())
+    }
 
     /// Generates a data key of `length` bytes. Its plaintext is not answered: whoever needs it decrypts.
     fn generate_data_key(

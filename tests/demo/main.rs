@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod life;
 mod screen;
 mod stage;
 mod steps;

@@ -3,7 +3,7 @@
 use crate::screen::{Failed, Screen};
 use crate::stage::{Ran, Stage};
 
-type Shown = Result<(), Failed>;
+pub(crate) type Shown = Result<(), Failed>;
 
 /// A step's commands and checks.
 pub struct Show<'a> {
@@ -16,7 +16,7 @@ pub const OPERATOR_NAMESPACE: &str = "cmk-system";
 
 impl Show<'_> {
     /// Types a command, which has to succeed.
-    fn run(&mut self, line: &str) -> Result<String, Failed> {
+    pub(crate) fn run(&mut self, line: &str) -> Result<String, Failed> {
         let Ran { text, success } = self.try_run(line);
         if !success {
             self.screen.expect("the command to succeed", false)?;
@@ -25,32 +25,32 @@ impl Show<'_> {
     }
 
     /// Types a command, whatever becomes of it.
-    fn try_run(&mut self, line: &str) -> Ran {
+    pub(crate) fn try_run(&mut self, line: &str) -> Ran {
         self.screen.command(line);
         let ran = self.stage.shell(line);
         self.screen.say(ran.text.trim_end());
         ran
     }
 
-    fn heading(&self, text: &str) {
+    pub(crate) fn heading(&self, text: &str) {
         self.screen.heading(text);
     }
 
-    fn expect(&mut self, what: &str, seen: bool) -> Shown {
+    pub(crate) fn expect(&mut self, what: &str, seen: bool) -> Shown {
         self.screen.expect(what, seen)
     }
 
     /// Something that is looked up without being shown.
-    fn look_up(&self, line: &str) -> String {
+    pub(crate) fn look_up(&self, line: &str) -> String {
         self.stage.shell(line).text
     }
 
-    fn key_id(&self, name: &str) -> String {
+    pub(crate) fn key_id(&self, name: &str) -> String {
         self.look_up(&format!("kubectl get cmk {name} -n shop -o jsonpath='{{.status.keyMetadata.keyId}}'"))
     }
 
     /// To be compared, never to be printed.
-    fn plaintext(&self, secret: &str) -> String {
+    pub(crate) fn plaintext(&self, secret: &str) -> String {
         self.look_up(&format!("kubectl get secret {secret} -n shop -o jsonpath='{{.data.plaintext}}'"))
     }
 
@@ -61,11 +61,12 @@ impl Show<'_> {
         let crds = self.run("cmk-operator crds | kubectl apply --server-side -f -")?;
         self.run("kubectl apply --server-side -f deploy/rbac.yaml")?;
         let policies = self.run("cmk-operator policies | kubectl apply --server-side -f -")?;
-        let names = "crd/customermasterkeys.kms.cmk-operator.dev crd/datakeys.kms.cmk-operator.dev";
-        self.run(&format!("kubectl wait --for=condition=Established --timeout=60s {names}"))?;
+        let names =
+            ["customermasterkeys", "datakeys", "clusterkeystores"].map(|n| format!("crd/{n}.kms.cmk-operator.dev"));
+        self.run(&format!("kubectl wait --for=condition=Established --timeout=60s {}", names.join(" ")))?;
         self.expect(
-            "both kinds and the policies are installed",
-            crds.matches("serverside-applied").count() == 2 && policies.contains("serverside-applied"),
+            "the three kinds and the policies are installed",
+            crds.matches("serverside-applied").count() == 3 && policies.contains("serverside-applied"),
         )
     }
 
@@ -78,24 +79,42 @@ impl Show<'_> {
         self.delivered_secrets()?;
         self.disabled_key()?;
         self.enabled_again()?;
+        self.imported_material()?;
+        self.rotated()?;
+        self.aliases()?;
+        self.protected()?;
         self.deleted_and_applied_again()?;
+        self.planned()?;
         self.refusals()?;
         self.events()?;
         self.verified()
     }
 
     fn manifests_become_keys(&mut self) -> Shown {
-        self.heading("Apply the examples: four keys, three data keys");
+        self.heading("Apply the examples: keys, data keys, key stores");
+        self.run("kubectl apply -f examples/00-namespace.yaml")?;
+        self.run(
+            "head -c 32 /dev/urandom | \\\n  \
+             kubectl create secret generic imported-material -n shop --from-file=material=/dev/stdin",
+        )?;
         self.run("kubectl apply -f examples/")?;
-        let waited = self.run("kubectl wait --for=condition=Ready --timeout=60s -n shop --all cmk,dk")?;
-        self.expect("all seven are Ready", waited.matches("condition met").count() == 7)
+        let all = "kubectl wait --for=condition=Ready --timeout=60s --all";
+        self.run(&format!("{all} clusterkeystores"))?;
+        let waited = self.run(&format!("{all} -A cmk,dk"))?;
+        self.expect(
+            "all are Ready: ten keys, and the service key of a data key that names none; six data keys",
+            waited.matches("customermasterkey").count() == 11 && waited.matches("datakey.").count() == 6,
+        )
     }
 
     fn table_of_keys(&mut self) -> Shown {
         self.heading("The keys");
         let table = self.run("kubectl get cmk -n shop")?;
         let id = self.key_id("orders");
-        self.expect("orders is Enabled, and has a key id", row(&table, "orders") == [&*id, "Enabled", "True"])?;
+        self.expect(
+            "orders is Enabled, and has a key id",
+            row(&table, "orders") == [&*id, "Enabled", "default", "True"],
+        )?;
         self.expect("archive is Disabled, as declared", says(&table, "archive", &["Disabled", "True"]))?;
         self.expect("retired is PendingDeletion, as declared", says(&table, "retired", &["PendingDeletion", "True"]))?;
 
@@ -198,27 +217,6 @@ impl Show<'_> {
         )
     }
 
-    fn deleted_and_applied_again(&mut self) -> Shown {
-        self.heading("Delete a key, and get it back");
-        let (id, delivered) = (self.key_id("orders"), self.plaintext("orders-dek"));
-        self.screen.say(format!("The key id of orders is {id}."));
-        self.run("kubectl delete cmk orders -n shop")?;
-        self.run("kubectl wait --for=condition=Ready=False dk/orders-dek -n shop --timeout=60s")?;
-        self.run("kubectl delete secret orders-dek -n shop")?;
-        let gone = self.try_run("kubectl get cmk/orders secret/orders-dek -n shop");
-        self.expect("the key and the Secret of its data key are gone", gone.text.matches("NotFound").count() == 2)?;
-
-        self.run("kubectl apply -f examples/01-key.yaml")?;
-        self.run("kubectl wait --for=create secret/orders-dek -n shop --timeout=60s")?;
-        self.run("kubectl wait --for=condition=Ready --timeout=60s -n shop cmk/orders dk/orders-dek")?;
-        let table = self.run("kubectl get cmk orders -n shop")?;
-        self.expect("it is the same key", row(&table, "orders") == [&*id, "Enabled", "True"])?;
-        self.expect(
-            "the Secret is back, with the same bytes",
-            !delivered.is_empty() && self.plaintext("orders-dek") == delivered,
-        )
-    }
-
     fn refusals(&mut self) -> Shown {
         self.heading("What is wrong is refused with a sentence, and changes nothing");
         let refused = self.try_run(
@@ -247,10 +245,10 @@ impl Show<'_> {
 
     fn events(&mut self) -> Shown {
         self.heading("What happened, for people");
-        let described = self.run("kubectl describe cmk orders -n shop")?;
+        let described = self.run("kubectl describe cmk customers -n shop")?;
         let events = described.split("Events:").nth(1).unwrap_or_default();
         self.expect(
-            "the Events say that the key was taken over, and its deletion cancelled",
+            "the Events say that the key was taken back, and its deletion cancelled",
             events.contains("KeyAdopted") && events.contains("DeletionCancelled"),
         )
     }
@@ -259,16 +257,18 @@ impl Show<'_> {
         self.heading("What stands behind it: one sealed Secret a key, in the operator's namespace");
         let secrets = self.run(&format!("kubectl get secrets -n {OPERATOR_NAMESPACE}"))?;
         self.expect(
-            "four records and the root key",
-            secrets.matches("kms.cmk-operator.dev/key ").count() == 4 && secrets.contains("cmk-root-key"),
+            "eleven records, the claims of two aliases, and the root key",
+            secrets.matches("kms.cmk-operator.dev/key ").count() == 11
+                && secrets.matches("kms.cmk-operator.dev/alias ").count() == 2
+                && secrets.contains("cmk-root-key"),
         )?;
         let report = self.run("cmk-operator verify")?;
-        self.expect("every record is authentic and unwraps", report.contains("4 keys unwrap, 0 tombstones"))
+        self.expect("every record is authentic and unwraps", report.contains("11 keys unwrap, 0 tombstones"))
     }
 }
 
 /// The columns of a table's row, without the first and the last: the name and the age.
-fn row<'a>(table: &'a str, name: &str) -> Vec<&'a str> {
+pub(crate) fn row<'a>(table: &'a str, name: &str) -> Vec<&'a str> {
     let mut columns = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let mut row = columns.find(|columns| columns.first() == Some(&name)).unwrap_or_default();
     row.pop();
@@ -276,7 +276,7 @@ fn row<'a>(table: &'a str, name: &str) -> Vec<&'a str> {
 }
 
 /// Whether a table's row has all of these columns.
-fn says(table: &str, name: &str, columns: &[&str]) -> bool {
+pub(crate) fn says(table: &str, name: &str, columns: &[&str]) -> bool {
     let row = row(table, name);
     columns.iter().all(|column| row.contains(column))
 }

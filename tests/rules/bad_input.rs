@@ -11,12 +11,13 @@ use k8s_openapi::{
 };
 use kube::{
     Api, ResourceExt,
-    api::{DynamicObject, ListParams, PostParams},
+    api::{DeleteParams, DynamicObject, ListParams, PostParams},
     core::ApiResource,
 };
 use serde_json::{Value, json};
 
 use crate::{
+    bad_manifests::message,
     helpers::{
         another_pass, blob, complete_context, condition, conditions_of, decrypted, later_event, merge,
         operator_cluster, passes,
@@ -26,78 +27,6 @@ use crate::{
         world::{SOON, World, apply, entry, key_id, private_bed, record_json},
     },
 };
-
-fn message(error: kube::Error) -> String {
-    let kube::Error::Api(status) = error else { panic!("{error}") };
-    assert!(status.code == 422 || status.code == 400, "{status:?}");
-    status.message
-}
-
-#[tokio::test]
-async fn bad_input_in_a_key_is_refused_at_once() {
-    let world = World::new("bad-key").await;
-    let tags = |n: usize| (0..n).map(|i| (format!("t{i}"), json!("v"))).collect::<serde_json::Map<_, _>>();
-    for (spec, field, limit) in [
-        (json!({"pendingDeletionDays": 6}), "spec.pendingDeletionDays", "7 to 366 days"),
-        (json!({"pendingDeletionDays": 367}), "spec.pendingDeletionDays", "7 to 366 days"),
-        (json!({"origin": "aliyun_kms"}), "spec.origin", "\"Aliyun_KMS\", \"AWS_KMS\""),
-        (json!({"origin": "EXTERNAL"}), "spec.origin", "\"Aliyun_KMS\", \"AWS_KMS\""),
-        (json!({"keyUsage": "encrypt/decrypt"}), "spec.keyUsage", "ENCRYPT/DECRYPT"),
-        (json!({"description": "d".repeat(8193)}), "spec.description", "at most 8192 characters"),
-        (json!({"description": "é".repeat(8193)}), "spec.description", "at most 8192 characters"),
-        (json!({"tags": tags(21)}), "spec.tags", "20"),
-        (json!({"tags": {"aliyun": "x"}}), "spec.tags", "aliyun, acs: or aws:"),
-        (json!({"tags": {"": "x"}}), "spec.tags", "1 to 128 characters"),
-        (json!({"tags": {"k": "v".repeat(257)}}), "spec.tags", "at most 256 characters"),
-        (json!({"deletionPolicy": "Delete"}), "spec.deletionPolicy", "\"ScheduleDeletion\", \"Retain\""),
-    ] {
-        let said = message(apply(&world.keys(), "bad", "CustomerMasterKey", spec.clone()).await.unwrap_err());
-        assert!(said.contains(field) && said.contains(limit), "{said}");
-        assert!(said.len() < 1000, "the message does not repeat the input: {} characters", said.len());
-    }
-    assert!(world.keys().list(&ListParams::default()).await.unwrap().items.is_empty(), "nothing was made");
-
-    for (name, spec) in [
-        ("longest", json!({"description": "d".repeat(8192)})),
-        // Characters, not bytes.
-        ("widest", json!({"description": "é".repeat(8192)})),
-        ("shortest-window", json!({"pendingDeletionDays": 7})),
-        ("longest-window", json!({"pendingDeletionDays": 366})),
-        ("most-tags", json!({"tags": tags(20)})),
-    ] {
-        world.apply_key(name, spec).await;
-    }
-}
-
-#[tokio::test]
-async fn bad_input_in_a_data_key_is_refused_at_once() {
-    let world = World::new("bad-data-key").await;
-    for (fields, field, limit) in [
-        (json!({"numberOfBytes": 0}), "spec.numberOfBytes", "1 to 1024 bytes"),
-        (json!({"numberOfBytes": -1}), "spec.numberOfBytes", "1 to 1024 bytes"),
-        (json!({"numberOfBytes": 1025}), "spec.numberOfBytes", "1 to 1024 bytes"),
-        (json!({"numberOfBytes": 32, "keySpec": "AES_256"}), "spec.numberOfBytes", "spec.keySpec"),
-        (json!({"keySpec": "AES_512"}), "spec.keySpec", "\"AES_256\", \"AES_128\""),
-        (json!({"encryptionContext": {"cmk-operator.dev/data-key": "a/b"}}), "spec.encryptionContext", "reserved"),
-        (json!({"encryptionContext": {"cmk-operator.dev/x": "y"}}), "spec.encryptionContext", "reserved"),
-        (json!({"encryptionContext": {"": "y"}}), "spec.encryptionContext", "1 to 1024 characters"),
-        (json!({"encryptionContext": {"k": "v".repeat(2049)}}), "spec.encryptionContext", "2048 characters"),
-        (json!({"ciphertextBlob": "not base64"}), "spec.ciphertextBlob", "base64"),
-        (json!({"ciphertextBlob": "A".repeat(16388)}), "spec.ciphertextBlob", "16384"),
-        (json!({"keyRef": {"name": "Orders"}}), "spec.keyRef.name", "lower-case letters"),
-        (json!({"keyRef": {}}), "spec.keyRef.name", "Required"),
-        (json!({"secret": {"name": "A"}}), "spec.secret.name", "lower-case letters"),
-        (json!({"secret": {"encoding": "raw"}}), "spec.secret.encoding", "\"Raw\", \"Base64\", \"Hex\""),
-        (json!({"secret": {"labels": {"cmk-operator.dev/component": "x"}}}), "spec.secret.labels", "reserved"),
-    ] {
-        let mut spec = json!({"keyRef": {"name": "orders"}});
-        spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-        let said = message(apply(&world.data_keys(), "bad", "DataKey", spec).await.unwrap_err());
-        assert!(said.contains(field) && said.contains(limit), "{said}");
-        assert!(said.len() < 1000, "the message does not repeat the input: {} characters", said.len());
-    }
-    assert!(world.data_keys().list(&ListParams::default()).await.unwrap().items.is_empty(), "nothing was made");
-}
 
 #[tokio::test]
 async fn bad_input_that_changes_what_is_immutable_is_refused() {
@@ -247,6 +176,7 @@ async fn bad_input_a_corrupt_record_is_found_at_start_and_its_object_can_be_dele
     later_event(&world, "bystander").await;
 
     let bad = world.operator_secrets().get(&good.name_any()).await.unwrap();
+    world.data_keys().delete("dek", &DeleteParams::default()).await.unwrap();
     world.delete_key("victim").await;
     let said = world.event("victim", reason::KEY_RETAINED).await;
     assert!(said.contains("left as it is"), "{said}");

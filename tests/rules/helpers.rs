@@ -6,24 +6,27 @@ use cmk_operator::{
     cluster::{KubeCluster, Views},
     crypto::SystemRandom,
     kms::EncryptionContext,
-    runtime::metrics::Metrics,
+    runtime::{metrics::Metrics, operator::Settings},
     store::{
-        Freshness, KeySlot, KeyStore, StoredKey,
-        embedded::{EmbeddedConfig, EmbeddedStore, root_key},
+        Freshness, KeyStore, StoredKey,
+        embedded::{EmbeddedStore, root_key},
     },
 };
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{Namespace, Secret},
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
-    runtime::reflector::store::Writer,
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{process::Command, sync::Arc};
 
 use crate::support::{
     eventually,
-    world::{SOON, World},
+    world::{SOON, World, gone, record_json},
 };
 
 pub const PLAINTEXT: &str = "plaintext";
@@ -31,7 +34,7 @@ pub const CIPHERTEXT_BLOB: &str = "ciphertextBlob";
 
 /// The cluster as the operator sees it, without its watches.
 pub async fn operator_cluster(world: &World) -> KubeCluster {
-    let views = Views { namespaces: Writer::default().as_reader(), scopes: vec![], keys: vec![] };
+    let views = Views { scopes: vec![], ..Views::blind() };
     KubeCluster::new(world.operator_client().await, views)
 }
 
@@ -40,7 +43,7 @@ pub async fn store(world: &World) -> EmbeddedStore<KubeCluster> {
     let secret = world.operator_secrets().get(metadata::ROOT_KEY_SECRET).await.unwrap();
     let ring = root_key::decode(&secret, &world.operator_namespace).unwrap();
     EmbeddedStore::new(
-        EmbeddedConfig::default_store(&world.operator_namespace),
+        &world.operator_namespace,
         operator_cluster(world).await,
         Arc::new(ring),
         world.clock.clone(),
@@ -50,7 +53,7 @@ pub async fn store(world: &World) -> EmbeddedStore<KubeCluster> {
 
 /// The key of a `CustomerMasterKey` of the test, as the store holds it now.
 pub async fn stored_key(world: &World, store: &EmbeddedStore<KubeCluster>, name: &str) -> StoredKey {
-    let slot = KeySlot { namespace: world.namespace.clone(), name: name.to_owned() };
+    let slot = world.slot(name);
     store.find(&slot, Freshness::Live).await.unwrap().current.unwrap()
 }
 
@@ -150,4 +153,83 @@ pub async fn later_event(world: &World, key: &str) {
     let name = format!("later-{:08x}", rand::random::<u32>());
     world.apply_data_key(&name, json!({"keyRef": {"name": key}})).await;
     world.data_key_ready(&name).await;
+}
+
+/// The same test's view of another namespace, which is made.
+pub async fn another_namespace(world: &World, suffix: &str) -> World {
+    let namespace = format!("{}-{suffix}", world.namespace);
+    world.create_namespace(&namespace).await;
+    World {
+        bed: world.bed,
+        client: world.client.clone(),
+        namespace,
+        operator_namespace: world.operator_namespace.clone(),
+        clock: world.clock.clone(),
+    }
+}
+
+/// The settings for an operator that watches the namespaces of all of these.
+pub fn watching(worlds: &[&World]) -> Settings {
+    let watch_namespaces = worlds.iter().map(|world| world.namespace.clone()).collect();
+    Settings { watch_namespaces, ..worlds[0].settings() }
+}
+
+/// Takes an object away behind the operator's back, finalizers and all.
+pub async fn lose_key_object(world: &World, name: &str) {
+    merge(&world.keys(), name, json!({"metadata": {"finalizers": null}})).await;
+    world.keys().delete(name, &DeleteParams::default()).await.unwrap();
+    gone(&world.keys(), name).await;
+}
+
+/// The record of the key with an id, as JSON.
+pub async fn record_of(world: &World, key_id: &str) -> Value {
+    let records = world.records().await;
+    records.iter().map(record_json).find(|record| record["keyId"] == key_id).unwrap_or_else(|| panic!("{key_id}"))
+}
+
+/// Waits until the record of the key with an id is as `wanted` says.
+pub async fn record_when(world: &World, key_id: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    eventually(&format!("the record of {key_id} {what}"), SOON, async || {
+        let record = record_of(world, key_id).await;
+        if wanted(&record) { Ok(record) } else { Err(record.to_string()) }
+    })
+    .await
+}
+
+/// Deletes a namespace with all its objects, and makes one of the same name.
+pub async fn recreate_namespace(world: &World) {
+    let namespaces: Api<Namespace> = Api::all(world.client.clone());
+    namespaces.delete(&world.namespace, &DeleteParams::default()).await.unwrap();
+    gone(&namespaces, &world.namespace).await;
+    world.create_namespace(&world.namespace).await;
+}
+
+/// Makes the Secret with the material, or replaces what is in it.
+pub async fn material(world: &World, name: &str, bytes: &[u8]) -> Secret {
+    let _ = world.secrets().delete(name, &DeleteParams::default()).await;
+    let secret = Secret {
+        metadata: ObjectMeta { name: Some(name.into()), ..Default::default() },
+        data: Some([("material".to_owned(), ByteString(bytes.to_vec()))].into()),
+        ..Secret::default()
+    };
+    world.secrets().create(&PostParams::default(), &secret).await.unwrap()
+}
+
+/// The spec of a key whose material is in a Secret, under `material`.
+pub fn external(secret: &str) -> Value {
+    json!({"origin": "EXTERNAL", "importedKeyMaterial": {"secretRef": {"name": secret, "key": "material"}}})
+}
+
+/// What `cmk-operator verify` says with these arguments: its exit status, and its text.
+pub fn verify(world: &World, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_cmk-operator"))
+        .args(["verify", "--namespace", &world.operator_namespace])
+        .args(arguments)
+        .env("KUBECONFIG", world.operator_kubeconfig())
+        .env_remove("https_proxy")
+        .env_remove("HTTPS_PROXY")
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }

@@ -6,17 +6,32 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod backup;
 mod bad_input;
+mod bad_manifests;
 mod helpers;
+mod key_stores;
+mod restore;
+mod root_key_rotation;
 mod rule_01_one_key;
 mod rule_02_drift;
 mod rule_03_states;
 mod rule_04_purge;
 mod rule_05_deletion;
+mod rule_06_in_use;
+mod rule_07_protection;
+mod rule_08_rotation;
+mod rule_09_import;
+mod rule_10_aliases;
+mod rule_11_adoption;
 mod rule_12_data_keys;
+mod rule_12_rotation;
+mod rule_12_service_key;
 mod rule_13_states;
 mod rule_14_secrets;
+mod rule_15_sharing;
 mod rule_16_conditions;
 mod rule_17_preconditions;
 mod rule_18_rights;
 mod rule_20_root_key;
+mod users;

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use cmk_operator::{
     api::{
-        CustomerMasterKey,
+        CustomerMasterKey, KeyStoreRef,
         conditions::{STALLED, reason},
         metadata,
     },
     cluster::KubeCluster,
     crypto::{SystemRandom, random_uuid},
     kms::{DesiredKey, KeyRecord, KeyStep, KeyUsage, Origin, Owner},
-    store::{Freshness, KeySlot, KeyStore, NewKey, embedded::EmbeddedStore},
+    store::{Freshness, KeyStore, NewKey, embedded::EmbeddedStore},
 };
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -187,13 +187,14 @@ async fn rule_1_a_key_of_an_earlier_object_is_never_forgotten() {
 
     let again = world.apply_key("orders", json!({"pendingDeletionDays": 30})).await;
     let (store, namespace_uid) = store(&world).await;
-    let slot = KeySlot { namespace: world.namespace.clone(), name: "orders".into() };
+    let slot = world.slot("orders");
     let key = store.find(&slot, Freshness::Live).await.unwrap().current.unwrap();
-    let claim = KeyStep::Claim {
+    let claim = KeyStep::Claim(Owner {
         namespace_uid,
         uid: again.uid().unwrap(),
         resource_version: again.resource_version().unwrap(),
-    };
+        ..key.record.owner.clone()
+    });
     store.update(&key, &[claim, KeyStep::CancelDeletion]).await.unwrap();
     world.delete_key("orders").await;
 
@@ -235,6 +236,9 @@ async fn write_record(world: &World, key: &CustomerMasterKey) -> KeyRecord {
     let new = NewKey {
         key_id: random_uuid(&SystemRandom).unwrap(),
         version_id: random_uuid(&SystemRandom).unwrap(),
+        store: KeyStoreRef::default().to_string(),
+        region: "cn-hangzhou".into(),
+        account_id: "123456".into(),
         generation: 0,
         owner: Owner {
             namespace: world.namespace.clone(),
@@ -250,6 +254,9 @@ async fn write_record(world: &World, key: &CustomerMasterKey) -> KeyRecord {
             description: String::new(),
             tags: BTreeMap::new(),
             enabled: true,
+            deletion_protection: false,
+            rotation_interval_days: None,
+            rotation_request: None,
             schedule_deletion: false,
             pending_deletion_days: 366,
         },

@@ -3,7 +3,7 @@
 use cmk_operator::{
     api::conditions::reason,
     kms::KeyStep,
-    store::{Freshness, KeySlot, KeyStore},
+    store::{Freshness, KeyStore},
 };
 use serde_json::json;
 
@@ -20,7 +20,7 @@ async fn rule_2_a_key_changed_behind_its_back_is_brought_back() {
 
     // Somebody with the root key and the right to write records, so an operator: a second one, misled.
     let store = world.store().await;
-    let slot = KeySlot { namespace: world.namespace.clone(), name: "orders".into() };
+    let slot = world.slot("orders");
     let key = store.find(&slot, Freshness::Live).await.unwrap().current.unwrap();
     let steps = [KeyStep::SetDescription("drifted".into()), KeyStep::Disable];
     store.update(&key, &steps).await.unwrap();

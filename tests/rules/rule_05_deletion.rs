@@ -7,10 +7,12 @@ use cmk_operator::api::{
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
 
+use crate::helpers::recreate_namespace;
+use crate::helpers::{blob, complete_context, decrypted};
 use crate::support::{
     eventually,
     world::{SOON, World, entry, gone, key_id, key_state, record_json},
@@ -23,9 +25,10 @@ async fn rule_5_deleted_and_applied_again_it_is_the_same_key() {
     world.apply_key("orders", spec.clone()).await;
     let before = world.key_ready("orders").await;
     world.apply_data_key("dek", json!({"keyRef": {"name": "orders"}})).await;
-    world.data_key_ready("dek").await;
+    let ciphertext = blob(&world.data_key_ready("dek").await);
     let delivered = entry(&world.secrets().get("dek").await.unwrap(), "plaintext");
 
+    world.data_keys().delete("dek", &DeleteParams::default()).await.unwrap();
     world.delete_key("orders").await;
     let record = world.only_record().await;
     assert_eq!(record["owner"]["released"], true);
@@ -41,13 +44,8 @@ async fn rule_5_deleted_and_applied_again_it_is_the_same_key() {
     assert!(record["deletion"].is_null());
     world.event("orders", reason::KEY_ADOPTED).await;
 
-    // Old ciphertext decrypts: the deleted Secret is restored to the same bytes.
-    world.secrets().delete("dek", &DeleteParams::default()).await.unwrap();
-    eventually("the Secret to be restored", SOON, async || {
-        let secret = world.secrets().get_opt("dek").await.map_err(|e| e.to_string())?.ok_or("gone")?;
-        if entry(&secret, "plaintext") == delivered { Ok(()) } else { Err("other bytes".to_owned()) }
-    })
-    .await;
+    let context = complete_context(&world.namespace, "dek", &[]);
+    assert_eq!(decrypted(&world, "orders", &context, &ciphertext).await, delivered, "old ciphertext decrypts");
     operator.stop().await.unwrap();
 }
 
@@ -185,13 +183,4 @@ async fn rule_5_a_new_object_over_a_tombstone_is_stalled_until_abandon_key() {
     assert_ne!(key_id(&fresh), first);
     assert_eq!(key_state(&fresh), "Enabled");
     operator.stop().await.unwrap();
-}
-
-/// Deletes the test's namespace with all its objects, and makes one of the same name.
-async fn recreate_namespace(world: &World) {
-    let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(world.client.clone());
-    namespaces.delete(&world.namespace, &DeleteParams::default()).await.unwrap();
-    gone(&namespaces, &world.namespace).await;
-    let again = serde_json::from_value(json!({"metadata": {"name": world.namespace}})).unwrap();
-    namespaces.create(&PostParams::default(), &again).await.unwrap();
 }

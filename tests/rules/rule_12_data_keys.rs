@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// A world with a key `orders` that is ready.
-async fn with_key(name: &str) -> (World, Operator) {
+pub async fn with_key(name: &str) -> (World, Operator) {
     let (world, operator) = World::with_operator(name).await;
     world.apply_key("orders", json!({})).await;
     world.key_ready("orders").await;
@@ -34,7 +34,7 @@ async fn with_key(name: &str) -> (World, Operator) {
 }
 
 /// A data key under `orders`, with these fields besides.
-fn under_orders(fields: Value) -> Value {
+pub fn under_orders(fields: Value) -> Value {
     let mut spec = json!({"keyRef": {"name": "orders"}});
     spec.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     spec
@@ -252,7 +252,7 @@ async fn rule_12_what_the_spec_changes_is_not_reported_as_tampering() {
 }
 
 /// Empties the status, as a restore without the status subresource does.
-async fn lose_status(world: &World, name: &str) {
+pub async fn lose_status(world: &World, name: &str) {
     let api: Api<DataKey> = Api::namespaced(world.operator_client().await, &world.namespace);
     let object = DataKey { status: None, ..api.get(name).await.unwrap() };
     api.replace_status(name, &PostParams::default(), &object).await.unwrap();

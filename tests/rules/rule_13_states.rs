@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::{
     helpers::{blob, condition, conditions_of, later_event},
+    rule_12_rotation::{history, rotated},
     support::world::{World, entry},
 };
 
@@ -101,5 +102,26 @@ async fn rule_13_the_secret_of_a_disabled_key_is_not_restored_until_it_is_enable
     world.apply_key("orders", json!({"enabled": true})).await;
     world.data_key_ready("dek").await;
     assert!(world.secrets().get("dek").await.unwrap().data == data, "the same bytes");
+    operator.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn rule_13_a_disabled_key_rotates_no_data_key_until_it_is_enabled() {
+    let (world, operator) = World::with_operator("r13-rotate").await;
+    for key in ["orders", "fine"] {
+        world.apply_key(key, json!({})).await;
+    }
+    world.apply_data_key("dek", json!({"keyRef": {"name": "orders"}, "rotationIntervalDays": 30})).await;
+    let before = world.data_key_ready("dek").await;
+    world.apply_key("orders", json!({"enabled": false})).await;
+    world.data_key_says("dek", READY, "False", reason::KEY_DISABLED).await;
+
+    world.clock.advance_days(31);
+    later_event(&world, "fine").await;
+    let overdue = world.data_key_says("dek", READY, "False", reason::KEY_DISABLED).await;
+    assert_eq!((blob(&overdue), history(&overdue).len()), (blob(&before), 0));
+    assert_eq!(overdue.status.unwrap().next_rotation, before.status.as_ref().unwrap().next_rotation);
+    world.apply_key("orders", json!({"enabled": true})).await;
+    assert_eq!(history(&rotated(&world, "dek", 1).await), [blob(&before)], "at once");
     operator.stop().await.unwrap();
 }

@@ -1,14 +1,11 @@
 //! Rule 18: making an object needs the right that it exercises.
 
 use cmk_operator::api::{
-    CustomerMasterKey, DataKey,
+    ClusterKeyStore, CustomerMasterKey, DataKey,
     conditions::{STALLED, reason},
     metadata,
 };
-use k8s_openapi::api::{
-    core::v1::Namespace,
-    rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
-};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -17,53 +14,9 @@ use serde_json::{Value, json};
 
 use crate::{
     helpers::{blob, foreign_secret, merge},
-    support::{
-        eventually,
-        world::{OPERATOR_NAMESPACE, SOON, World, apply},
-    },
+    support::world::{OPERATOR_NAMESPACE, World, apply},
+    users::{WRITE, allowed, cluster_user, forget, refused, rule, user},
 };
-
-const GROUP: &str = "kms.cmk-operator.dev";
-
-/// A user who may do this, in the test's namespace and nothing else.
-async fn user(world: &World, namespace: &str, name: &str, rules: Value) -> Client {
-    let user = format!("{name}-{}", world.namespace);
-    let role = json!({"metadata": {"name": user}, "rules": rules});
-    let role: Role = serde_json::from_value(role).unwrap();
-    Api::namespaced(world.client.clone(), namespace).create(&PostParams::default(), &role).await.unwrap();
-    let binding = json!({
-        "metadata": {"name": user},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": user},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
-    });
-    let binding: RoleBinding = serde_json::from_value(binding).unwrap();
-    Api::namespaced(world.client.clone(), namespace).create(&PostParams::default(), &binding).await.unwrap();
-    world.bed.control_plane.client_as(&user, &["system:authenticated"]).await
-}
-
-fn rule(resources: &[&str], verbs: &[&str], names: &[&str]) -> Value {
-    json!({"apiGroups": [GROUP], "resources": resources, "verbs": verbs, "resourceNames": names})
-}
-
-const WRITE: [&str; 5] = ["get", "create", "update", "patch", "delete"];
-
-/// Tries until it is allowed: RBAC takes a moment.
-async fn allowed<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, kube::Error>) -> T {
-    eventually(&format!("{what} to be allowed"), SOON, async || attempt().await.map_err(|e| e.to_string())).await
-}
-
-/// Tries until it is a policy that refuses, not RBAC, and returns what it says.
-async fn refused<T>(what: &str, mut attempt: impl AsyncFnMut() -> Result<T, kube::Error>) -> String {
-    eventually(&format!("{what} to be refused by a policy"), SOON, async || match attempt().await {
-        Ok(_) => panic!("{what} was allowed"),
-        Err(kube::Error::Api(status)) if status.message.contains("ValidatingAdmissionPolicy") => {
-            assert_eq!((status.code, status.reason.as_str()), (403, "Forbidden"), "{}", status.message);
-            Ok(status.message)
-        }
-        Err(other) => Err(other.to_string()),
-    })
-    .await
-}
 
 fn data_keys(client: &Client, namespace: &str) -> Api<DataKey> {
     Api::namespaced(client.clone(), namespace)
@@ -177,6 +130,11 @@ async fn rule_18_status_is_the_operators() {
     ] {
         assert!(said.contains("only the operator") && said.contains("writes status"), "{said}");
     }
+    let store = &world.namespace;
+    let stores: Api<ClusterKeyStore> = Api::all(world.client.clone());
+    apply(&stores, store, "ClusterKeyStore", json!({"embedded": {}})).await.unwrap();
+    refused("a key store's status", async || stores.patch_status(store, &params, &patch).await).await;
+    stores.delete(store, &DeleteParams::default()).await.unwrap();
     // Not even an administrator.
     refused("an administrator", async || world.data_keys().patch_status("dek", &params, &patch).await).await;
     // In the object it is ignored.
@@ -213,36 +171,135 @@ async fn rule_18_no_data_keys_beside_the_operator() {
 }
 
 #[tokio::test]
+async fn rule_18_a_data_key_needs_generatedatakey_where_its_key_is() {
+    let world = World::new("r18-elsewhere").await;
+    let owner = format!("{}-owner", world.namespace);
+    world.create_namespace(&owner).await;
+    let spec = json!({"keyRef": {"name": "orders", "namespace": owner}});
+    let generate = rule(&["customermasterkeys"], &["generatedatakey"], &[]);
+    let here = json!([rule(&["datakeys"], &WRITE, &[]), generate]);
+    let api = data_keys(&user(&world, &world.namespace, "maker", here).await, &world.namespace);
+
+    // The right in one's own namespace says nothing about another's key.
+    let said = refused("another's key", async || apply(&api, "dek", "DataKey", spec.clone()).await).await;
+    assert!(said.contains(&format!("{owner}/orders")) && said.contains("generatedatakey"), "{said}");
+    allowed("one's own", async || apply(&api, "own", "DataKey", json!({"keyRef": {"name": "orders"}})).await).await;
+    let orders = rule(&["customermasterkeys"], &["generatedatakey"], &["orders"]);
+    user(&world, &owner, "maker", json!([orders])).await;
+    allowed("another's key", async || apply(&api, "dek", "DataKey", spec.clone()).await).await;
+    let payroll = json!({"keyRef": {"name": "payroll", "namespace": owner}});
+    refused("another key of theirs", async || apply(&api, "other", "DataKey", payroll.clone()).await).await;
+
+    // A ciphertext of another namespace's key needs decrypt there.
+    let brought = json!({"keyRef": {"name": "orders", "namespace": owner}, "ciphertextBlob": "Y2sB"});
+    let said = refused("a ciphertext", async || apply(&api, "brought", "DataKey", brought.clone()).await).await;
+    assert!(said.contains(&format!("{owner}/orders")) && said.contains("decrypt"), "{said}");
+}
+
+/// The service key is there for all DataKeys of its namespace; what it encrypted is not.
+#[tokio::test]
+async fn rule_18_without_key_ref_only_a_ciphertext_needs_a_right() {
+    let world = World::new("r18-service").await;
+    let write = || rule(&["datakeys"], &WRITE, &[]);
+    let maker = data_keys(&user(&world, &world.namespace, "maker", json!([write()])).await, &world.namespace);
+    allowed("a data key", async || apply(&maker, "dek", "DataKey", json!({})).await).await;
+    let brought = json!({"ciphertextBlob": "Y2sB"});
+    let said = refused("a ciphertext", async || apply(&maker, "brought", "DataKey", brought.clone()).await).await;
+    assert!(said.contains(&format!("{}/acs-datakey", world.namespace)) && said.contains("decrypt"), "{said}");
+    let annotate = Patch::Merge(json!({"metadata": {"annotations": {metadata::CIPHERTEXT_BLOB: "Y2sB"}}}));
+    refused("the annotation", async || maker.patch("dek", &PatchParams::default(), &annotate).await).await;
+
+    let rules = json!([write(), rule(&["customermasterkeys"], &["decrypt"], &["acs-datakey"])]);
+    let decrypter = data_keys(&user(&world, &world.namespace, "decrypter", rules).await, &world.namespace);
+    allowed("a ciphertext", async || apply(&decrypter, "brought", "DataKey", brought.clone()).await).await;
+    // Named, it is a key like any other.
+    let named = json!({"keyRef": {"name": metadata::SERVICE_KEY}});
+    refused("naming it", async || apply(&maker, "named", "DataKey", named.clone()).await).await;
+}
+
+#[tokio::test]
+async fn rule_18_importing_needs_get_on_the_secret() {
+    let world = World::new("r18-import").await;
+    let keys = |client: Client| -> Api<CustomerMasterKey> { Api::namespaced(client, &world.namespace) };
+    let write = || rule(&["customermasterkeys"], &WRITE, &[]);
+    let read =
+        |names: &[&str]| json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"], "resourceNames": names});
+    let writer = keys(user(&world, &world.namespace, "writer", json!([write()])).await);
+    let reader = keys(user(&world, &world.namespace, "reader", json!([write(), read(&["material"])])).await);
+    let spec = |secret: &str, more: Value| {
+        let mut spec = json!({
+            "origin": "EXTERNAL", "importedKeyMaterial": {"secretRef": {"name": secret, "key": "material"}},
+        });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        spec
+    };
+    let apply = async |api: &Api<CustomerMasterKey>, spec: Value| apply(api, "orders", "CustomerMasterKey", spec).await;
+
+    let said = refused("the Secret", async || apply(&writer, spec("material", json!({}))).await).await;
+    for part in ["writer", "spec.importedKeyMaterial.secretRef", &format!("{}/material", world.namespace), "get"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    refused("another Secret", async || apply(&reader, spec("other", json!({}))).await).await;
+    allowed("without material", async || apply(&writer, json!({"origin": "EXTERNAL"})).await).await;
+    refused("the Secret, later", async || apply(&writer, spec("material", json!({}))).await).await;
+    allowed("the Secret", async || apply(&reader, spec("material", json!({}))).await).await;
+
+    // Declared once, it does not stop anybody from changing the rest, or from taking it away.
+    allowed("a change", async || apply(&writer, spec("material", json!({"description": "Orders"}))).await).await;
+    refused("a change of the Secret", async || apply(&writer, spec("other", json!({}))).await).await;
+    allowed("taking it away", async || apply(&writer, json!({"origin": "EXTERNAL"})).await).await;
+}
+
+#[tokio::test]
+async fn rule_18_adopting_a_key_needs_adopt_on_its_store() {
+    let world = World::new("r18-key-id").await;
+    let write = || rule(&["customermasterkeys"], &WRITE, &[]);
+    let adopt = |stores: &[&str]| rule(&["clusterkeystores"], &["adopt"], stores);
+    let keys = |client: Client| -> Api<CustomerMasterKey> { Api::namespaced(client, &world.namespace) };
+    let writer = keys(user(&world, &world.namespace, "writer", json!([write()])).await);
+    let of_default = keys(cluster_user(&world, "of-default", json!([write(), adopt(&["default"])])).await);
+    let of_eu = keys(cluster_user(&world, "of-eu", json!([write(), adopt(&["eu"])])).await);
+    let id = "08c33a6f-4e0a-4a1b-a3fa-7ddfa1d4fb73";
+    let in_default = json!({"keyId": id});
+    let in_eu = json!({"keyId": id, "keyStoreRef": {"kind": "ClusterKeyStore", "name": "eu"}});
+    let apply = async |api: &Api<CustomerMasterKey>, name: &str, spec: &Value| {
+        apply(api, name, "CustomerMasterKey", spec.clone()).await
+    };
+
+    let said = refused("a key of default", async || apply(&writer, "orders", &in_default).await).await;
+    for part in ["writer", "spec.keyId", "ClusterKeyStore default", "verb adopt", "cmk-adopter"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let said = refused("a key of eu", async || apply(&of_default, "orders", &in_eu).await).await;
+    assert!(said.contains("ClusterKeyStore eu"), "{said}");
+    refused("a key of default", async || apply(&of_eu, "orders", &in_default).await).await;
+    allowed("a key of default", async || apply(&of_default, "orders", &in_default).await).await;
+    allowed("a key of eu", async || apply(&of_eu, "orders-eu", &in_eu).await).await;
+    // What is adopted already is changed by who may change it.
+    let described = json!({"keyId": id, "description": "Orders"});
+    allowed("a change", async || apply(&writer, "orders", &described).await).await;
+
+    for name in ["of-default", "of-eu"] {
+        forget(&world, name).await;
+    }
+}
+
+#[tokio::test]
 async fn rule_18_adopt_keys_needs_adopt() {
     let world = World::new("r18-adopt").await;
-    let mut clients = Vec::new();
-    for (name, adopt) in [("plain", false), ("adopter", true)] {
-        let user = format!("{name}-{}", world.namespace);
-        let mut rules = vec![
-            json!({"apiGroups": [""], "resources": ["namespaces"], "verbs": ["create", "update", "patch", "get"]}),
-        ];
-        if adopt {
-            rules.push(json!({"apiGroups": [GROUP], "resources": ["clusterkeystores"], "verbs": ["adopt"]}));
-        }
-        let role: ClusterRole = serde_json::from_value(json!({"metadata": {"name": user}, "rules": rules})).unwrap();
-        Api::all(world.client.clone()).create(&PostParams::default(), &role).await.unwrap();
-        let binding: ClusterRoleBinding = serde_json::from_value(json!({
-            "metadata": {"name": user},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": user},
-            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
-        }))
-        .unwrap();
-        Api::all(world.client.clone()).create(&PostParams::default(), &binding).await.unwrap();
-        clients.push((user.clone(), world.bed.control_plane.client_as(&user, &["system:authenticated"]).await));
-    }
-    let namespaces = |i: usize| -> Api<Namespace> { Api::all(clients[i].1.clone()) };
-    let (plain, adopter) = (namespaces(0), namespaces(1));
+    let write = json!({"apiGroups": [""], "resources": ["namespaces"], "verbs": ["create", "update", "patch", "get"]});
+    let plain: Api<Namespace> = Api::all(cluster_user(&world, "plain", json!([write])).await);
+    let adopt = |stores: &[&str]| json!([write, rule(&["clusterkeystores"], &["adopt"], stores)]);
+    let adopter: Api<Namespace> = Api::all(cluster_user(&world, "adopter", adopt(&[])).await);
+    let of_one: Api<Namespace> = Api::all(cluster_user(&world, "of-one", adopt(&["default"])).await);
     let annotate = |value: Value| Patch::Merge(json!({"metadata": {"annotations": {metadata::ADOPT_KEYS: value}}}));
     let params = PatchParams::default();
     let name = &world.namespace;
 
     let said = refused("the annotation", async || plain.patch(name, &params, &annotate(json!("true"))).await).await;
-    assert!(said.contains("adopt on clusterkeystores") && said.contains(name), "{said}");
+    assert!(said.contains("adopt on all clusterkeystores") && said.contains(name), "{said}");
+    // It takes the keys of whichever store, so the right to one store is not enough.
+    refused("the annotation", async || of_one.patch(name, &params, &annotate(json!("true"))).await).await;
     let made: Namespace = serde_json::from_value(json!({
         "metadata": {"name": format!("{name}-new"), "annotations": {metadata::ADOPT_KEYS: "true"}},
     }))
@@ -258,9 +315,8 @@ async fn rule_18_adopt_keys_needs_adopt() {
     allowed("taking it away", async || plain.patch(name, &params, &annotate(Value::Null)).await).await;
     refused("the annotation again", async || plain.patch(name, &params, &annotate(json!("true"))).await).await;
 
-    for (user, _) in &clients {
-        Api::<ClusterRole>::all(world.client.clone()).delete(user, &DeleteParams::default()).await.unwrap();
-        Api::<ClusterRoleBinding>::all(world.client.clone()).delete(user, &DeleteParams::default()).await.unwrap();
+    for name in ["plain", "adopter", "of-one"] {
+        forget(&world, name).await;
     }
 }
 
@@ -279,6 +335,7 @@ async fn rule_18_the_operator_needs_no_more_than_it_ships() {
         )
         .await;
     world.data_key_ready("dek").await;
+    world.data_keys().delete("dek", &DeleteParams::default()).await.unwrap();
     world.delete_key("orders").await;
     let metrics = operator.metrics.render();
     assert!(!metrics.contains("result=\"forbidden\"") && !metrics.contains("result=\"refused\""), "{metrics}");

@@ -1,8 +1,6 @@
 //! Rule 20: no key and no root key is made with `--no-new-keys`; `verify`; a deleted root key is written back.
 //! And section 4: a missing root key is never replaced by a new one while keys exist.
 
-use std::process::Command;
-
 use base64::{Engine, prelude::BASE64_STANDARD};
 use cmk_operator::{
     api::{
@@ -16,9 +14,12 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::json;
 
-use crate::support::{
-    eventually,
-    world::{SOON, World, entry, key_id},
+use crate::{
+    helpers::verify,
+    support::{
+        eventually,
+        world::{SOON, World, entry, key_id},
+    },
 };
 
 #[tokio::test]
@@ -82,7 +83,7 @@ async fn section_4_a_missing_root_key_is_not_replaced_while_keys_exist() {
     let record = world.records().await.remove(0);
     world.operator_secrets().delete(record.metadata.name.as_ref().unwrap(), &DeleteParams::default()).await.unwrap();
     let ended = world.launch(world.settings()).await.ended().await;
-    assert!(ended.to_string().contains("1 CustomerMasterKeys have a key in their status"), "{ended}");
+    assert!(ended.to_string().contains("1 CustomerMasterKeys or DataKeys had a key before"), "{ended}");
     assert!(world.operator_secrets().get_opt(metadata::ROOT_KEY_SECRET).await.unwrap().is_none());
 
     // Both restored, everything is as before.
@@ -129,18 +130,7 @@ async fn rule_20_verify_says_whether_every_record_unwraps() {
     let root_key = world.operator_secrets().get(metadata::ROOT_KEY_SECRET).await.unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), BASE64_STANDARD.encode(entry(&root_key, "key"))).unwrap();
-    let verify = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_cmk-operator"))
-            .args(["verify", "--namespace", &world.operator_namespace])
-            .args(arguments)
-            .env("KUBECONFIG", world.operator_kubeconfig())
-            .env_remove("https_proxy")
-            .env_remove("HTTPS_PROXY")
-            .output()
-            .unwrap();
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
-    };
+    let verify = |arguments: &[&str]| verify(&world, arguments);
     let good = "2 keys unwrap, 0 tombstones are authentic, 0 records are not usable";
     let (code, text) = verify(&[]);
     assert!(code == Some(0) && text.contains(good), "{text}");

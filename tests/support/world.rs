@@ -10,7 +10,9 @@ use std::{
 };
 
 use cmk_operator::{
-    api::{CustomerMasterKey, DataKey, conditions, crds, metadata, policies},
+    api::{
+        ClusterKeyStore, CustomerMasterKey, DataKey, DataKeySpec, KeyStoreRef, conditions, crds, metadata, policies,
+    },
     clock::Clock,
     cluster::{KubeCluster, Views},
     crypto::SystemRandom,
@@ -21,7 +23,10 @@ use cmk_operator::{
         operator::{OperatorError, Settings, Surroundings, operate},
         telemetry,
     },
-    store::embedded::{EmbeddedConfig, EmbeddedStore, root_key},
+    store::{
+        KeySlot,
+        embedded::{EmbeddedStore, root_key},
+    },
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
@@ -35,7 +40,6 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
-    runtime::reflector::store::Writer,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -87,8 +91,23 @@ pub async fn install() -> Bed {
     let policies = policies::policies(&policies::PolicyOptions::default());
     let manifests: Vec<_> = policies.iter().flat_map(policies::Policy::manifests).collect();
     kubectl_apply(&crds::to_yaml("policies", &manifests).unwrap());
+    in_force(control_plane.admin_client().await).await;
     let operator_kubeconfig = control_plane.kubeconfig_for_service_account(OPERATOR_NAMESPACE, "cmk-operator").await;
     Bed { control_plane, operator_kubeconfig }
+}
+
+/// Waits until the API server has heard of the policies, which takes it a second or so. It takes them in all at once.
+/// Not by trying to delete a namespace: for half a minute after that, every write there has the API server read the
+/// namespace, and the benchmark counts requests.
+async fn in_force(client: Client) {
+    let api: Api<DataKey> = Api::namespaced(client, OPERATOR_NAMESPACE);
+    let params = PostParams { dry_run: true, ..PostParams::default() };
+    let refused = DataKey::new("refused", DataKeySpec::default());
+    eventually("the policies to be in force", SOON, async || match api.create(&params, &refused).await {
+        Err(kube::Error::Api(status)) if status.message.contains("ValidatingAdmissionPolicy") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
 }
 
 /// Installs our CRDs and waits until they are served.
@@ -99,7 +118,8 @@ pub async fn install_crds(client: Client) {
     }
     eventually("the CRDs to be served", SOON, async || {
         Api::<CustomerMasterKey>::all(client.clone()).list(&ListParams::default()).await.map_err(|e| e.to_string())?;
-        Api::<DataKey>::all(client.clone()).list(&ListParams::default()).await.map_err(|e| e.to_string())
+        Api::<DataKey>::all(client.clone()).list(&ListParams::default()).await.map_err(|e| e.to_string())?;
+        Api::<ClusterKeyStore>::all(client.clone()).list(&ListParams::default()).await.map_err(|e| e.to_string())
     })
     .await;
 }
@@ -292,12 +312,16 @@ impl World {
 
     /// The operator's key store, as a second operator would open it. Makes the root key if there is none.
     pub async fn store(&self) -> EmbeddedStore<KubeCluster> {
-        let views = Views { namespaces: Writer::default().as_reader(), scopes: vec![None], keys: vec![] };
-        let cluster = KubeCluster::new(self.operator_client().await, views);
+        let cluster = KubeCluster::new(self.operator_client().await, Views::blind());
         let (namespace, random) = (&self.operator_namespace, Arc::new(SystemRandom));
         let ring = root_key::from_secret(&cluster, namespace, false, &*random, async || Ok(0)).await.unwrap();
-        let config = EmbeddedConfig::default_store(namespace);
-        EmbeddedStore::new(config, cluster, Arc::new(ring), self.clock.clone(), random)
+        EmbeddedStore::new(namespace, cluster, Arc::new(ring), self.clock.clone(), random)
+    }
+
+    /// The slot of a key in the default store.
+    pub fn slot(&self, name: &str) -> KeySlot {
+        let store = KeyStoreRef::default().to_string();
+        KeySlot { store, namespace: self.namespace.clone(), name: name.to_owned() }
     }
 
     /// kubectl, as the administrator, in the test's namespace.

@@ -9,6 +9,7 @@ is built from AES and AES-GCM as in https://c2sp.org/XAES-256-GCM.
     python3 tests/vectors/generate.py --check    # fails if a file would change
 """
 
+import base64
 import hashlib
 import hmac
 import json
@@ -17,10 +18,12 @@ import struct
 import sys
 import uuid
 
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
 
 HERE = pathlib.Path(__file__).parent
 
@@ -140,6 +143,59 @@ def record_mac(root_key: bytes, name: str, record: bytes) -> bytes:
     key = hkdf(root_key, "cmk-operator/v1/root-key/record-mac")
     message = prefixed(b"cmk-operator/v1/record") + prefixed(name.encode()) + prefixed(record)
     return hmac_sha256(key, message)
+
+
+def material_check(check_key: bytes, material: bytes) -> bytes:
+    return hmac_sha256(check_key, prefixed(b"cmk-operator/v1/material-check") + material)
+
+
+ALGORITHMS = {"RSAES_OAEP_SHA_256": 1, "RSAES_OAEP_SHA_1": 2, "RSA_AES_KEY_WRAP_SHA_256": 3}
+KEY_SPECS = {"RSA_2048": 1, "RSA_3072": 2, "RSA_4096": 3}
+
+
+def import_token(root_key, key_id, algorithm, key_spec, expiry: int, nonce, private_key) -> str:
+    numbers = bytes([ALGORITHMS[algorithm], KEY_SPECS[key_spec]])
+    header = b"\x63\x6d\x69\x01" + root_key_id(root_key).bytes + struct.pack(">q", expiry) + numbers
+    assert len(header) == 30
+    key = hkdf(root_key, "cmk-operator/v1/root-key/import-token")
+    sealed = xaes_seal(key, nonce, private_key, header + key_id.bytes)
+    return base64.b64encode(header + nonce + sealed).decode()
+
+
+# --- what an importer does -------------------------------------------------------------------
+
+
+def mgf1(hash_name: str, seed: bytes, length: int) -> bytes:
+    blocks = (
+        hashlib.new(hash_name, seed + struct.pack(">I", i)).digest()
+        for i in range(length // hashlib.new(hash_name).digest_size + 1)
+    )
+    return b"".join(blocks)[:length]
+
+
+def oaep_encrypt(key: rsa.RSAPrivateKey, hash_name: str, message: bytes, random: bytes) -> bytes:
+    """RFC 8017 section 7.1.1 with an empty label, and a seed that can be chosen."""
+    numbers = key.public_key().public_numbers()
+    length = key.key_size // 8
+    label_hash = hashlib.new(hash_name).digest()
+    seed = random[: len(label_hash)]
+    zeros = bytes(length - len(message) - 2 * len(label_hash) - 2)
+    block = label_hash + zeros + b"\x01" + message
+    block = xor(block, mgf1(hash_name, seed, len(block)))
+    seed = xor(seed, mgf1(hash_name, block, len(seed)))
+    encoded = int.from_bytes(b"\x00" + seed + block)
+    ciphertext = pow(encoded, numbers.e, numbers.n).to_bytes(length)
+    algorithm = {"sha1": hashes.SHA1(), "sha256": hashes.SHA256()}[hash_name]
+    assert key.decrypt(ciphertext, padding.OAEP(padding.MGF1(algorithm), algorithm, None)) == message
+    return ciphertext
+
+
+def encrypt_material(key, algorithm: str, material: bytes, random: bytes, aes_key: bytes) -> bytes:
+    if algorithm == "RSA_AES_KEY_WRAP_SHA_256":
+        wrapped = aes_key_wrap_with_padding(aes_key, material)
+        return oaep_encrypt(key, "sha256", aes_key, random) + wrapped
+    hash_name = {"RSAES_OAEP_SHA_256": "sha256", "RSAES_OAEP_SHA_1": "sha1"}[algorithm]
+    return oaep_encrypt(key, hash_name, material, random)
 
 
 # --- an attack: one ciphertext under two keys ------------------------------------------------
@@ -338,6 +394,80 @@ def record_macs():
     return vectors
 
 
+def prime(seed: str, bits: int) -> int:
+    """The first prime after random bits whose two highest are set."""
+    candidate = int.from_bytes(fixed(seed, bits // 8)) | 3 << bits - 2 | 1
+    small = [p for p in range(3, 10_000, 2) if pow(2, p - 1, p) == 1]
+    while any(candidate % p == 0 for p in small) or pow(2, candidate - 1, candidate) != 1:
+        candidate += 2
+    return candidate
+
+
+def rsa_key(seed: str, bits: int) -> rsa.RSAPrivateKey:
+    p, q, e = prime(f"{seed} p", bits // 2), prime(f"{seed} q", bits // 2), 65537
+    d = pow(e, -1, (p - 1) * (q - 1))
+    crt = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)
+    return rsa.RSAPrivateNumbers(p, q, d, *crt, rsa.RSAPublicNumbers(e, p * q)).private_key()
+
+
+def import_tokens():
+    vectors = []
+    for algorithm, key_spec in [
+        ("RSAES_OAEP_SHA_256", "RSA_2048"),
+        ("RSAES_OAEP_SHA_1", "RSA_2048"),
+        ("RSA_AES_KEY_WRAP_SHA_256", "RSA_3072"),
+    ]:
+        name = f"{algorithm} {key_spec}"
+        key = rsa_key(f"wrapping key {name}", int(key_spec[4:]))
+        private_key = key.private_bytes(
+            serialization.Encoding.DER,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        root_key, nonce = fixed(f"root key {name}", 32), fixed(f"nonce {name}", 24)
+        material, aes_key = fixed(f"material {name}", 32), fixed(f"AES key {name}", 32)
+        random, expiry = fixed(f"OAEP seed {name}", 32), 1_800_000_000
+        vectors.append(
+            {
+                "name": name,
+                "rootKey": root_key.hex(),
+                "tokenKey": hkdf(root_key, "cmk-operator/v1/root-key/import-token").hex(),
+                "keyId": str(KEY_ID),
+                "algorithm": algorithm,
+                "keySpec": key_spec,
+                "expiry": expiry,
+                "nonce": nonce.hex(),
+                "privateKey": private_key.hex(),
+                "token": import_token(
+                    root_key, KEY_ID, algorithm, key_spec, expiry, nonce, private_key
+                ),
+                "material": material.hex(),
+                "encrypted": encrypt_material(key, algorithm, material, random, aes_key).hex(),
+            }
+        )
+    return vectors
+
+
+def material_checks():
+    root_key, nonce = fixed("root key of checks", 32), fixed("nonce of checks", 12)
+    check_key, material = fixed("check key", 32), fixed("checked material", 32)
+    return [
+        {
+            "rootKey": root_key.hex(),
+            "store": "ClusterKeyStore/default",
+            "keyId": str(KEY_ID),
+            "versionId": str(VERSION_ID),
+            "checkKey": check_key.hex(),
+            "nonce": nonce.hex(),
+            "wrapped": wrap(
+                root_key, "ClusterKeyStore/default", KEY_ID, VERSION_ID, nonce, check_key
+            ).hex(),
+            "material": material.hex(),
+            "value": material_check(check_key, material).hex(),
+        }
+    ]
+
+
 def main() -> int:
     self_test()
     files = {
@@ -345,6 +475,8 @@ def main() -> int:
         "ciphertext_blob.json": {"vectors": ciphertext_blob(), "twoKeys": two_keys()},
         "wrap.json": {"vectors": wraps()},
         "record_mac.json": {"vectors": record_macs()},
+        "import_token.json": {"vectors": import_tokens()},
+        "material_check.json": {"vectors": material_checks()},
     }
     changed = []
     for name, content in files.items():

@@ -20,7 +20,7 @@ use crate::{
 /// The kind, for logs and metrics.
 pub const KIND: &str = "DataKey";
 
-/// More steps than any object needs in one pass: a new data key takes five.
+/// More steps than any object needs in one pass: a new data key takes five, and one that rotates at once four more.
 const MAX_STEPS: usize = 12;
 
 /// One pass over an object.
@@ -32,12 +32,14 @@ pub async fn reconcile<C: Cluster, S: KeyStore>(
     object: DataKey,
 ) -> Result<Outcome, PassError> {
     let mut object = object;
+    let mut service_key_made = false;
     for _ in 0..MAX_STEPS {
-        let observed = gather(context, object).await?;
+        let observed = Observed { service_key_made, ..gather(context, object).await? };
         let decided = plan(&observed, context.clock.now());
         if let Step::Rest { retry } = decided.step {
             return Ok(if retry { Outcome::Retry } else { Outcome::Settled });
         }
+        service_key_made |= matches!(decided.step, Step::CreateServiceKey(_));
         object = carry_out(context, observed, decided.step).await?;
         announce(context, &object, &decided.events).await;
     }
@@ -57,10 +59,16 @@ async fn carry_out<C: Cluster, S: KeyStore>(
             let length = object.spec.length();
             let generated = context.store.generate_data_key(&key, &observed.context, length).await?;
             let text = BASE64_STANDARD.encode(&generated.ciphertext_blob);
-            let status = describe::stored(&observed, &text, context.clock.now());
+            let status = describe::generated(&observed, &text, context.clock.now());
             // On this version of the object only: of two operators at once, one writes, and the other reads it.
             return write_status(context, object, status).await;
         }
+        Step::CreateServiceKey(key) => match context.cluster.create_key_object(&key).await {
+            Ok(()) => announce(context, object, &[describe::service_key_made()]).await,
+            // Another DataKey asked for it first.
+            Err(ApiError::AlreadyExists) => {}
+            Err(error) => return Err(error.into()),
+        },
         Step::WriteStatus(status) => return write_status(context, object, *status).await,
         Step::Annotate(text) => {
             let patch = json!({"annotations": {metadata::CIPHERTEXT_BLOB: text}});

@@ -55,6 +55,22 @@ impl Ciphertext {
     }
 }
 
+/// The ciphertexts in our own Secret that status does not know, the newest last: what is left of `status.history`
+/// where that was lost. Not where the data key was given, as anybody may have made others under its context.
+pub fn unknown(object: &DataKey, secret: Option<&SecretObject>, current: &Ciphertext) -> Vec<String> {
+    if current.source == Source::Spec {
+        return Vec::new();
+    }
+    let history = object.status.as_ref().map(|status| &status.history[..]).unwrap_or_default();
+    let is_known =
+        |text: &String| *text == current.text || history.iter().any(|former| former.ciphertext_blob == *text);
+    let Some(ours) = secret.filter(|s| s.is_of(object)) else { return Vec::new() };
+    let mut found: Vec<_> = [ours.previous_ciphertext_blob(), ours.ciphertext_blob()].into_iter().flatten().collect();
+    found.retain(|text| !is_known(text));
+    found.dedup();
+    found
+}
+
 /// `NAMESPACE/NAME`: what ties a generated ciphertext to its DataKey.
 pub fn identity(object: &DataKey) -> String {
     format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())

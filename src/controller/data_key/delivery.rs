@@ -26,6 +26,8 @@ use crate::{
 
 const PLAINTEXT: &str = "plaintext";
 const CIPHERTEXT_BLOB: &str = "ciphertextBlob";
+const PREVIOUS_PLAINTEXT: &str = "previous-plaintext";
+const PREVIOUS_CIPHERTEXT_BLOB: &str = "previous-ciphertextBlob";
 const ENCRYPTION_CONTEXT: &str = "encryptionContext";
 const KEY_ID: &str = "keyId";
 const OPAQUE: &str = "Opaque";
@@ -63,6 +65,16 @@ pub struct Contents<'a> {
     pub context: &'a EncryptionContext,
     /// The key that encrypts it.
     pub key_id: String,
+    /// The data key before, if there was one.
+    pub previous: Option<Previous<'a>>,
+}
+
+/// A data key that was rotated out, as far as it stays in the Secret.
+pub struct Previous<'a> {
+    /// The data key. None where no plaintext is delivered.
+    pub plaintext: Option<&'a Plaintext>,
+    /// Its ciphertext, base64.
+    pub ciphertext_blob: &'a str,
 }
 
 impl SecretObject {
@@ -80,7 +92,16 @@ impl SecretObject {
 
     /// The ciphertext in it.
     pub fn ciphertext_blob(&self) -> Option<String> {
-        let blob = self.0.data.as_ref()?.get(CIPHERTEXT_BLOB)?;
+        self.text(CIPHERTEXT_BLOB)
+    }
+
+    /// The ciphertext in it that was rotated out last.
+    pub fn previous_ciphertext_blob(&self) -> Option<String> {
+        self.text(PREVIOUS_CIPHERTEXT_BLOB)
+    }
+
+    fn text(&self, entry: &str) -> Option<String> {
+        let blob = self.0.data.as_ref()?.get(entry)?;
         String::from_utf8(blob.0.clone()).ok()
     }
 
@@ -161,16 +182,26 @@ fn data(object: &DataKey, contents: &Contents<'_>, encoding: SecretEncoding) -> 
         (ENCRYPTION_CONTEXT.to_owned(), text(&contents.context.to_json())),
         (KEY_ID.to_owned(), text(&contents.key_id)),
     ]);
-    if !object.spec.without_plaintext.unwrap_or(false) {
-        let plaintext = contents.plaintext.expose();
-        let encoded = match encoding {
-            SecretEncoding::Raw => plaintext.to_vec(),
-            SecretEncoding::Base64 => BASE64_STANDARD.encode(plaintext).into_bytes(),
-            SecretEncoding::Hex => hex(plaintext),
-        };
-        data.insert(PLAINTEXT.to_owned(), ByteString(encoded));
+    let with_plaintext = !object.spec.without_plaintext.unwrap_or(false);
+    if with_plaintext {
+        data.insert(PLAINTEXT.to_owned(), encoded(contents.plaintext, encoding));
+    }
+    if let Some(previous) = &contents.previous {
+        data.insert(PREVIOUS_CIPHERTEXT_BLOB.to_owned(), text(previous.ciphertext_blob));
+        if let Some(plaintext) = previous.plaintext.filter(|_| with_plaintext) {
+            data.insert(PREVIOUS_PLAINTEXT.to_owned(), encoded(plaintext, encoding));
+        }
     }
     data
+}
+
+fn encoded(plaintext: &Plaintext, encoding: SecretEncoding) -> ByteString {
+    let plaintext = plaintext.expose();
+    ByteString(match encoding {
+        SecretEncoding::Raw => plaintext.to_vec(),
+        SecretEncoding::Base64 => BASE64_STANDARD.encode(plaintext).into_bytes(),
+        SecretEncoding::Hex => hex(plaintext),
+    })
 }
 
 fn hex(bytes: &[u8]) -> Vec<u8> {

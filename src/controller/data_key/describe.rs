@@ -8,19 +8,20 @@ use kube::ResourceExt;
 use super::{
     ciphertext::{Ciphertext, Source},
     plan::{Observed, Plan, Step},
+    rotation::{self, MAX_HISTORY, Refusal},
 };
 use crate::{
     api::{
         DataKeyStatus,
         conditions::{self, Standing, reason},
-        data_key::SecretRef,
+        data_key::{FormerDataKey, SecretRef},
         metadata,
     },
     cluster::EventNote,
     controller::events::news,
     crypto::parse_header,
     kms::{KeyRecord, KeyState, key_record::to_seconds},
-    store::StoreError,
+    store::{StoreError, StoredKey},
 };
 
 /// The plan that writes what there is to say, if it differs from what was said.
@@ -30,6 +31,7 @@ pub fn status(o: &Observed, standing: &Standing, now: Timestamp) -> Plan {
     if matches!(standing, Standing::Ready { .. }) {
         after.secret_ref = Some(SecretRef { name: o.object.spec.secret_name(&o.object.name_any()).to_owned() });
     }
+    after.next_rotation = rotation::next_rotation(&o.object.spec, after.generated_at.as_ref());
     let events = news(standing, &before.conditions);
     if o.object.status.as_ref() == Some(&after) {
         // A Secret that is in the way has no label of ours, so nothing tells when it goes.
@@ -46,18 +48,83 @@ fn with_conditions(o: &Observed, status: DataKeyStatus, standing: &Standing, now
 }
 
 /// The status that stores a ciphertext.
-pub fn stored(o: &Observed, text: &str, now: Timestamp) -> DataKeyStatus {
+fn stored(o: &Observed, text: &str, now: Timestamp) -> DataKeyStatus {
     let header = BASE64_STANDARD.decode(text).ok().and_then(|blob| parse_header(&blob).ok());
-    let standing = Standing::waiting(reason::DELIVERING, "The data key is stored; its Secret comes next.");
     let before = o.object.status.clone().unwrap_or_default();
+    let generated_at = Some(Time(to_seconds(now)));
+    let answered = rotation::request(&o.object).filter(|_| o.object.spec.ciphertext_blob.is_none());
     let status = DataKeyStatus {
         key_id: header.map(|h| h.key_id.to_string()),
         key_version_id: header.map(|h| h.key_version_id.to_string()),
         ciphertext_blob: Some(text.to_owned()),
-        generated_at: Some(Time(to_seconds(now))),
+        next_rotation: rotation::next_rotation(&o.object.spec, generated_at.as_ref()),
+        generated_at,
+        last_handled_rotation: answered.cloned().or_else(|| before.last_handled_rotation.clone()),
         ..before
     };
-    with_conditions(o, status, &standing, now)
+    with_conditions(o, status, &delivering(), now)
+}
+
+fn delivering() -> Standing {
+    Standing::waiting(reason::DELIVERING, "The data key is stored; its Secret comes next.")
+}
+
+/// The status that stores a generated ciphertext. One that is there goes into the history in the same write, and the
+/// request for the rotation is answered in it, so that it happens once.
+pub fn generated(o: &Observed, text: &str, now: Timestamp) -> DataKeyStatus {
+    let mut status = stored(o, text, now);
+    let before = o.object.status.as_ref();
+    if let Some(ciphertext_blob) = before.and_then(|status| status.ciphertext_blob.clone()) {
+        let generated_at = before.and_then(|status| status.generated_at.clone()).unwrap_or(Time(to_seconds(now)));
+        status.history.push(FormerDataKey { ciphertext_blob, generated_at });
+    }
+    status
+}
+
+/// A data key that was found; when it was generated is not known.
+pub fn former(text: &str, now: Timestamp) -> FormerDataKey {
+    FormerDataKey { ciphertext_blob: text.to_owned(), generated_at: Time(to_seconds(now)) }
+}
+
+/// The plan that takes data keys into the history that were found in the Secret only.
+pub fn take_in(o: &Observed, strays: Vec<FormerDataKey>, now: Timestamp) -> Plan {
+    let message = format!(
+        "Secret {} had {} that status did not know, as after a restore: kept in status.history.",
+        secret_name(o),
+        if strays.len() == 1 { "an earlier data key" } else { "earlier data keys" }
+    );
+    let mut status = o.object.status.clone().unwrap_or_default();
+    status.history.extend(strays);
+    let status = with_conditions(o, status, &delivering(), now);
+    Plan {
+        step: Step::WriteStatus(Box::new(status)),
+        events: vec![EventNote::normal(reason::DATA_KEY_ADOPTED, "Adopt", message)],
+    }
+}
+
+/// The Event about a rotation.
+pub fn rotated(o: &Observed) -> EventNote {
+    let why = match rotation::is_requested(&o.object) {
+        true => "as requested",
+        false => "as its rotationIntervalDays have passed",
+    };
+    let without_plaintext = o.object.spec.without_plaintext.unwrap_or(false);
+    let entry = if without_plaintext { "previous-ciphertextBlob" } else { "previous-plaintext" };
+    let message = format!(
+        "A new data key was generated, {why}. The one before stays in Secret {} as {entry}, and in status.history.",
+        secret_name(o)
+    );
+    EventNote::normal(reason::DATA_KEY_ROTATED, "Rotate", message)
+}
+
+/// The Event about the service key.
+pub fn service_key_made() -> EventNote {
+    let message = format!(
+        "CustomerMasterKey {} ({}) was made for the DataKeys of this namespace that have no keyRef.",
+        metadata::SERVICE_KEY,
+        metadata::SERVICE_KEY_ALIAS
+    );
+    EventNote::normal(reason::SERVICE_KEY_CREATED, "Create", message)
 }
 
 /// The plan that stores a ciphertext that was found elsewhere than in status.
@@ -77,13 +144,65 @@ pub fn take_over(o: &Observed, ciphertext: &Ciphertext, now: Timestamp) -> Plan 
     Plan { step: Step::WriteStatus(Box::new(stored(o, &ciphertext.text, now))), events }
 }
 
-fn master(o: &Observed) -> String {
-    format!("CustomerMasterKey {}/{}", o.object.namespace().unwrap_or_default(), o.object.spec.key_ref.name)
+fn secret_name(o: &Observed) -> String {
+    o.object.spec.secret_name(&o.object.name_any()).to_owned()
 }
 
-/// The key does not exist: it is waited for.
+fn master(o: &Observed) -> String {
+    let own = o.object.namespace().unwrap_or_default();
+    let (namespace, name) = o.object.spec.master(&own);
+    format!("CustomerMasterKey {namespace}/{name}")
+}
+
+/// The Secret is as it should be.
+pub fn delivered(o: &Observed) -> Standing {
+    Standing::Ready { message: format!("Delivered as Secret {}.", secret_name(o)) }
+}
+
+/// The key does not exist, as far as the operator can see: it is waited for.
 pub fn no_master(o: &Observed) -> Standing {
-    Standing::waiting(reason::KEY_NOT_FOUND, format!("{} does not exist. It is waited for.", master(o)))
+    let message = match o.master_is_watched {
+        true => format!("{} does not exist. It is waited for.", master(o)),
+        false => format!(
+            "{} can't be seen: its namespace is not one that this operator watches (--watch-namespaces).",
+            master(o)
+        ),
+    };
+    Standing::waiting(reason::KEY_NOT_FOUND, message)
+}
+
+/// The service key does not exist, and is not to be made (rule 20).
+pub fn creation_paused(o: &Observed) -> Standing {
+    Standing::stalled(
+        reason::CREATION_PAUSED,
+        format!(
+            "{} does not exist, and no key is made while the operator runs with --no-new-keys. Restore the keys \
+             first; then run it without.",
+            master(o)
+        ),
+    )
+}
+
+/// The key's namespace does not let this one use it (rule 15).
+pub fn key_not_shared(o: &Observed) -> Standing {
+    let own = o.object.namespace().unwrap_or_default();
+    Standing::waiting(
+        reason::KEY_NOT_SHARED,
+        format!(
+            "{}: its spec.allowedNamespaces does not select the namespace {own}. No data key is generated, restored or \
+             rotated; have it shared with this namespace.{}",
+            master(o),
+            stays(o)
+        ),
+    )
+}
+
+/// What a Secret that was delivered has to do with it.
+fn stays(o: &Observed) -> String {
+    match o.object.status.as_ref().and_then(|s| s.secret_ref.as_ref()) {
+        Some(secret) => format!(" Secret {} stays as delivered.", secret.name),
+        None => String::new(),
+    }
 }
 
 /// The key is not there yet, or its object is in trouble.
@@ -105,19 +224,79 @@ pub fn key_error(o: &Observed, error: &StoreError) -> Standing {
 }
 
 /// The key's state forbids it (rule 13).
-pub fn key_state(o: &Observed, record: &KeyRecord) -> Standing {
-    let (reason, remedy) = match record.state() {
+pub fn key_state(o: &Observed, record: &KeyRecord, now: Timestamp) -> Standing {
+    let state = record.state(now);
+    let (reason, remedy) = match state {
         KeyState::Enabled | KeyState::Disabled => (reason::KEY_DISABLED, "enable it"),
         KeyState::PendingDeletion => (reason::KEY_PENDING_DELETION, "cancel its deletion"),
         KeyState::PendingImport => (reason::KEY_PENDING_IMPORT, "import its material"),
     };
-    let delivered = match o.object.status.as_ref().and_then(|s| s.secret_ref.as_ref()) {
-        Some(secret) => format!(" Secret {} stays as delivered.", secret.name),
-        None => String::new(),
-    };
+    let stays = stays(o);
     Standing::waiting(
         reason,
-        format!("{} is {}: no data key is generated or restored; {remedy}.{delivered}", master(o), record.state()),
+        format!("{} is {state}: no data key is generated, restored or rotated; {remedy}.{stays}", master(o)),
+    )
+}
+
+/// A ciphertext of the DataKey was not decrypted, for a reason that is not in the ciphertext.
+pub fn can_not_open(o: &Observed, key: &StoredKey, error: &StoreError, now: Timestamp) -> Standing {
+    match error {
+        StoreError::Refused(_) => key_state(o, &key.record, now),
+        error => key_error(o, error),
+    }
+}
+
+/// A rotation is declared or requested that is never possible.
+pub fn rotation_refused(refusal: Refusal) -> Standing {
+    let why = match refusal {
+        Refusal::Given => "a data key that was given in spec.ciphertextBlob does not rotate",
+        Refusal::ImmutableSecret => "the Secret is immutable (spec.secret.immutable), and can't get another data key",
+    };
+    Standing::stalled(
+        reason::ROTATION_REFUSED,
+        format!(
+            "A rotation is asked for, and {why}. The data key stays delivered; remove the annotation {} and \
+             spec.rotationIntervalDays.",
+            metadata::ROTATE_REQUESTED_AT
+        ),
+    )
+}
+
+/// A rotation is due, and there is no room for the data key that it would replace.
+pub fn history_full(o: &Observed) -> Standing {
+    Standing::stalled(
+        reason::HISTORY_FULL,
+        format!(
+            "A rotation is due, and status.history holds {MAX_HISTORY} data keys, of which none is ever dropped. Secret \
+             {} stays delivered. Make a new DataKey and encrypt with that one; to keep this one as it is, remove \
+             spec.rotationIntervalDays and the annotation {}.",
+            secret_name(o),
+            metadata::ROTATE_REQUESTED_AT
+        ),
+    )
+}
+
+/// The Secret holds data keys that status has no room for.
+pub fn no_room_for_strays(o: &Observed) -> Standing {
+    let name = secret_name(o);
+    Standing::stalled(
+        reason::HISTORY_FULL,
+        format!(
+            "Secret {name} holds a data key of this DataKey that status does not know, and status.history is full \
+             ({MAX_HISTORY}). The Secret is left as it is. Copy it if its data key is needed, and delete it."
+        ),
+    )
+}
+
+/// A data key in the history is not this DataKey's.
+pub fn foreign_history(o: &Observed) -> Standing {
+    Standing::stalled(
+        reason::FOREIGN_CIPHERTEXT,
+        format!(
+            "The newest entry of status.history was not made for this DataKey by the key that {} has now: the Secret is \
+             left as it is. Restore status from a backup.",
+            master(o)
+        ),
     )
 }
 

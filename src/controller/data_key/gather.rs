@@ -1,15 +1,16 @@
 //! Reads, and decrypts, everything that `plan` decides from.
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use kube::ResourceExt;
 
 use super::{
-    ciphertext::{Ciphertext, encryption_context},
+    ciphertext::{Ciphertext, encryption_context, unknown},
     delivery::SecretObject,
-    plan::Observed,
+    plan::{Found, Observed},
 };
 use crate::{
     api::DataKey,
-    cluster::Cluster,
+    cluster::{Cluster, KeyObjectView},
     controller::{Context, PassError},
     crypto::Plaintext,
     kms::EncryptionContext,
@@ -20,29 +21,83 @@ use crate::{
 pub async fn gather<C: Cluster, S: KeyStore>(context: &Context<C, S>, object: DataKey) -> Result<Observed, PassError> {
     let namespace_name = object.namespace().unwrap_or_default();
     let namespace = context.cluster.namespace(&namespace_name).await?;
-    let master = context.cluster.watched_key(&namespace_name, &object.spec.key_ref.name);
-    let slot = KeySlot { namespace: namespace_name.clone(), name: object.spec.key_ref.name.clone() };
-    let key = match context.store.find(&slot, Freshness::Watched).await {
+    let (master_namespace, master_name) = object.spec.master(&namespace_name);
+    let master = context.cluster.watched_key(master_namespace, master_name);
+    let key = match find(context, master.as_ref(), master_namespace, master_name).await {
         Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict)) => return Err(error.into()),
-        found => found.map(|view| view.current),
+        found => found,
     };
     let secret_name = object.spec.secret_name(&object.name_any()).to_owned();
     let secret = context.cluster.get_secret(&namespace_name, &secret_name).await?.map(SecretObject::from);
     let encryption_context = encryption_context(&object).map_err(|e| StoreError::Crypto(e.to_string()))?;
     let ciphertext = Ciphertext::find(&object, secret.as_ref());
-    let opened = match (&ciphertext, &key) {
-        (Some(ciphertext), Ok(Some(key))) => open(context, key, &encryption_context, ciphertext).await,
-        _ => None,
-    };
-    Ok(Observed { object, namespace, master, key, secret, context: encryption_context, ciphertext, opened })
+    let (mut opened, mut previous, mut strays) = (None, None, Vec::new());
+    if let (Some(ciphertext), Ok(Some(key))) = (&ciphertext, &key) {
+        let opener = Opener { store: &*context.store, key, context: &encryption_context };
+        opened = opener.open(ciphertext.bytes()).await;
+        if let Some(former) = delivered_previous(&object) {
+            previous = Some(opener.find(former).await.opened);
+        }
+        for text in unknown(&object, secret.as_ref(), ciphertext) {
+            strays.push(opener.find(text).await);
+        }
+    }
+    Ok(Observed {
+        master_is_watched: context.cluster.is_watched(master_namespace),
+        object,
+        namespace,
+        master,
+        key,
+        secret,
+        context: encryption_context,
+        ciphertext,
+        opened,
+        previous,
+        strays,
+        no_new_keys: context.no_new_keys,
+        service_key_made: false,
+    })
 }
 
-async fn open<C: Cluster, S: KeyStore>(
+/// The ciphertext of the data key that is in the Secret beside the current one, as plaintext.
+fn delivered_previous(object: &DataKey) -> Option<String> {
+    let former = object.status.as_ref()?.history.last()?;
+    (!object.spec.without_plaintext.unwrap_or(false)).then(|| former.ciphertext_blob.clone())
+}
+
+/// The key of the `CustomerMasterKey` of that namespace and name.
+async fn find<C: Cluster, S: KeyStore>(
     context: &Context<C, S>,
-    key: &StoredKey,
-    encryption_context: &EncryptionContext,
-    ciphertext: &Ciphertext,
-) -> Option<Result<Plaintext, StoreError>> {
-    let bytes = ciphertext.bytes()?;
-    Some(context.store.decrypt(key, encryption_context, &bytes).await)
+    master: Option<&KeyObjectView>,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<StoredKey>, StoreError> {
+    let Some(master) = master else { return Ok(None) };
+    let store = master.key_store_ref.to_string();
+    match master.adopts.as_deref().map(|id| id.parse().unwrap_or_default()) {
+        Some(id) => context.store.find_by_id(&store, id, Freshness::Watched).await,
+        None => {
+            let slot = KeySlot { store, namespace: namespace.to_owned(), name: name.to_owned() };
+            context.store.find(&slot, Freshness::Watched).await.map(|view| view.current)
+        }
+    }
+}
+
+/// Decrypts ciphertexts of one DataKey.
+struct Opener<'a, S> {
+    store: &'a S,
+    key: &'a StoredKey,
+    context: &'a EncryptionContext,
+}
+
+impl<S: KeyStore> Opener<'_, S> {
+    /// What the bytes decrypt to. None without any.
+    async fn open(&self, bytes: Option<Vec<u8>>) -> Option<Result<Plaintext, StoreError>> {
+        Some(self.store.decrypt(self.key, self.context, &bytes?).await)
+    }
+
+    async fn find(&self, text: String) -> Found {
+        let opened = self.open(BASE64_STANDARD.decode(&text).ok()).await;
+        Found { text, opened: opened.unwrap_or(Err(StoreError::InvalidCiphertext)) }
+    }
 }

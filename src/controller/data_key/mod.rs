@@ -1,5 +1,5 @@
 //! Delivers data keys: generated once, their ciphertext stored before any Secret exists, so that the Secret can
-//! always be made again (design, rules 12 to 14).
+//! always be made again (design, rules 12 to 15).
 
 mod apply;
 mod ciphertext;
@@ -7,7 +7,10 @@ mod delivery;
 mod describe;
 mod gather;
 mod plan;
+mod rotation;
+mod service_key;
 #[cfg(test)]
 mod tests;
 
 pub use apply::{KIND, reconcile};
+pub use rotation::next_event;

@@ -5,13 +5,16 @@ use kube::ResourceExt;
 
 use super::{
     ciphertext::{Ciphertext, Source},
-    delivery::{self, Contents, Difference, SecretObject},
+    delivery::{self, Contents, Difference, Previous, SecretObject},
     describe,
+    rotation::{MAX_HISTORY, Rotation},
+    service_key::service_key,
 };
 use crate::{
     api::{
-        DataKey, DataKeyStatus,
-        conditions::{Standing, reason},
+        CustomerMasterKey, DataKey, DataKeyStatus,
+        conditions::{self, READY, Standing, reason},
+        data_key::FormerDataKey,
         metadata,
     },
     cluster::{EventNote, KeyObjectView, NamespaceView},
@@ -28,6 +31,8 @@ pub struct Observed {
     pub namespace: Option<NamespaceView>,
     /// The `CustomerMasterKey` that it refers to.
     pub master: Option<KeyObjectView>,
+    /// The namespace of that one is watched. Else nobody knows whether it exists.
+    pub master_is_watched: bool,
     /// That one's key.
     pub key: Result<Option<StoredKey>, StoreError>,
     /// The Secret that is to be delivered, as it is.
@@ -38,11 +43,29 @@ pub struct Observed {
     pub ciphertext: Option<Ciphertext>,
     /// What it decrypts to, or why it does not. None without a ciphertext, or without a key to try.
     pub opened: Option<Result<Plaintext, StoreError>>,
+    /// What the data key before decrypts to. None without one, or where its plaintext is not delivered.
+    pub previous: Option<Result<Plaintext, StoreError>>,
+    /// The ciphertexts in our own Secret that status does not know, the newest last.
+    pub strays: Vec<Found>,
+    /// No new keys are to be made (design, rule 20).
+    pub no_new_keys: bool,
+    /// The namespace's service key was asked for in this pass. The watch has yet to show it.
+    pub service_key_made: bool,
+}
+
+/// A ciphertext that was found, and what it decrypts to.
+pub struct Found {
+    /// Base64.
+    pub text: String,
+    /// The plaintext.
+    pub opened: Result<Plaintext, StoreError>,
 }
 
 /// The next step.
 pub enum Step {
-    /// Generate the data key, and store its ciphertext in status.
+    /// Make the service key of the namespace, if nobody has.
+    CreateServiceKey(Box<CustomerMasterKey>),
+    /// Generate a data key, and store its ciphertext in status; one that is there goes into its history.
     Generate(StoredKey),
     /// Store a ciphertext that was found, in the annotation.
     Annotate(String),
@@ -95,37 +118,64 @@ fn next(o: &Observed, now: Timestamp) -> Said {
     if o.namespace.as_ref().is_none_or(|n| n.terminating) {
         return Err(Standing::waiting(reason::NAMESPACE_TERMINATING, "The namespace is being deleted."));
     }
-    let key = usable_key(o)?;
+    let Some(master) = &o.master else { return no_master(o) };
+    let key = usable_key(o, master)?;
     let Some(ciphertext) = &o.ciphertext else {
-        Operation::GenerateDataKey
-            .check(key.record.state(), Dialect::Alibaba)
-            .map_err(|_| describe::key_state(o, &key.record))?;
-        return Ok(Plan::just(Step::Generate(key.clone())));
+        return generate(o, key, now).map(Plan::just);
     };
-    let plaintext = opened(o, key, ciphertext)?;
+    let plaintext = opened(o, key, ciphertext, now)?;
 
-    // The ciphertext is stored, twice, before any Secret exists (rule 12).
+    // The ciphertext is stored, twice, before any Secret exists (rule 12), and whatever the Secret alone has is
+    // stored before it is replaced.
     if o.object.status.as_ref().and_then(|s| s.ciphertext_blob.as_ref()) != Some(&ciphertext.text) {
         return Ok(describe::take_over(o, ciphertext, now));
     }
     if o.object.annotations().get(metadata::CIPHERTEXT_BLOB) != Some(&ciphertext.text) {
         return Ok(Plan::just(Step::Annotate(ciphertext.text.clone())));
     }
-    deliver(
-        o,
-        &Contents {
-            plaintext,
-            ciphertext_blob: &ciphertext.text,
-            context: &o.context,
-            key_id: key.record.key_id.to_string(),
-        },
-    )
+    let strays = own_strays(o, key, now)?;
+    if !strays.is_empty() {
+        return take_in(o, strays, now);
+    }
+    let contents = Contents {
+        plaintext,
+        ciphertext_blob: &ciphertext.text,
+        context: &o.context,
+        key_id: key.record.key_id.to_string(),
+        previous: previous(o, key, now)?,
+    };
+    deliver(o, key, &contents, now)
+}
+
+/// The key does not exist. A service key is made on demand; any other is waited for.
+fn no_master(o: &Observed) -> Said {
+    if o.object.spec.key_ref.is_some() {
+        return Err(describe::no_master(o));
+    }
+    if o.service_key_made {
+        return Err(describe::key_not_ready(o));
+    }
+    if o.no_new_keys {
+        return Err(describe::creation_paused(o));
+    }
+    let key = service_key(&o.object, o.ciphertext.as_ref());
+    Ok(Plan::just(Step::CreateServiceKey(Box::new(key))))
+}
+
+/// A data key under the newest version of the key, if the key's state allows it.
+fn generate(o: &Observed, key: &StoredKey, now: Timestamp) -> Result<Step, Standing> {
+    Operation::GenerateDataKey
+        .check(key.record.state(now), Dialect::Alibaba)
+        .map_err(|_| describe::key_state(o, &key.record, now))?;
+    Ok(Step::Generate(key.clone()))
 }
 
 /// The key, if its object has been taken on and its record can be read. Nobody may use a key before: its record
 /// might still be forgotten (rule 1).
-fn usable_key(o: &Observed) -> Result<&StoredKey, Standing> {
-    let Some(master) = &o.master else { return Err(describe::no_master(o)) };
+fn usable_key<'a>(o: &'a Observed, master: &KeyObjectView) -> Result<&'a StoredKey, Standing> {
+    if !is_shared(o, master) {
+        return Err(describe::key_not_shared(o));
+    }
     match &o.key {
         Err(error) => Err(describe::key_error(o, error)),
         Ok(Some(key)) if key.record.is_tombstone() => Err(describe::key_deleted(o, &key.record)),
@@ -134,15 +184,25 @@ fn usable_key(o: &Observed) -> Result<&StoredKey, Standing> {
     }
 }
 
+/// Whether the key lets this namespace use it (rule 15).
+fn is_shared(o: &Observed, master: &KeyObjectView) -> bool {
+    let own = o.object.namespace().unwrap_or_default();
+    let (namespace, _) = o.object.spec.master(&own);
+    o.namespace.as_ref().is_some_and(|view| master.allows(namespace == own, &view.labels))
+}
+
 /// The plaintext, if the ciphertext is this DataKey's.
-fn opened<'a>(o: &'a Observed, key: &StoredKey, ciphertext: &Ciphertext) -> Result<&'a Plaintext, Standing> {
+fn opened<'a>(
+    o: &'a Observed,
+    key: &StoredKey,
+    ciphertext: &Ciphertext,
+    now: Timestamp,
+) -> Result<&'a Plaintext, Standing> {
     let plaintext = match &o.opened {
         Some(Ok(plaintext)) => plaintext,
-        Some(Err(StoreError::Refused(_))) => return Err(describe::key_state(o, &key.record)),
-        Some(Err(StoreError::InvalidCiphertext | StoreError::IncorrectKey { .. })) | None => {
-            return Err(describe::foreign(o, ciphertext));
-        }
-        Some(Err(error)) => return Err(describe::key_error(o, error)),
+        None => return Err(describe::foreign(o, ciphertext)),
+        Some(Err(error)) if is_foreign(error) => return Err(describe::foreign(o, ciphertext)),
+        Some(Err(error)) => return Err(describe::can_not_open(o, key, error, now)),
     };
     let spec = &o.object.spec;
     let length_declared = spec.key_spec.is_some() || spec.number_of_bytes.is_some();
@@ -153,7 +213,46 @@ fn opened<'a>(o: &'a Observed, key: &StoredKey, ciphertext: &Ciphertext) -> Resu
     Ok(plaintext)
 }
 
-fn deliver(o: &Observed, contents: &Contents<'_>) -> Said {
+/// The data key before, as it stays in the Secret.
+fn previous<'a>(o: &'a Observed, key: &StoredKey, now: Timestamp) -> Result<Option<Previous<'a>>, Standing> {
+    let Some(former) = o.history().last() else { return Ok(None) };
+    let plaintext = match &o.previous {
+        None => None,
+        Some(Ok(plaintext)) => Some(plaintext),
+        Some(Err(error)) if is_foreign(error) => return Err(describe::foreign_history(o)),
+        Some(Err(error)) => return Err(describe::can_not_open(o, key, error, now)),
+    };
+    Ok(Some(Previous { plaintext, ciphertext_blob: &former.ciphertext_blob }))
+}
+
+/// Those of the ciphertexts in the Secret that status does not know which are this DataKey's.
+fn own_strays(o: &Observed, key: &StoredKey, now: Timestamp) -> Result<Vec<FormerDataKey>, Standing> {
+    let mut own = Vec::new();
+    for stray in &o.strays {
+        match &stray.opened {
+            Ok(plaintext) if plaintext.len() == o.object.spec.length() => own.push(describe::former(&stray.text, now)),
+            Ok(_) => {}
+            Err(error) if is_foreign(error) => {}
+            Err(error) => return Err(describe::can_not_open(o, key, error, now)),
+        }
+    }
+    Ok(own)
+}
+
+/// Takes data keys into the history that were found in the Secret only.
+fn take_in(o: &Observed, strays: Vec<FormerDataKey>, now: Timestamp) -> Said {
+    if o.history().len() + strays.len() > MAX_HISTORY {
+        return Err(describe::no_room_for_strays(o));
+    }
+    Ok(describe::take_in(o, strays, now))
+}
+
+/// Whether a ciphertext that is not opened for this reason is not the DataKey's.
+fn is_foreign(error: &StoreError) -> bool {
+    matches!(error, StoreError::InvalidCiphertext | StoreError::IncorrectKey { .. })
+}
+
+fn deliver(o: &Observed, key: &StoredKey, contents: &Contents<'_>, now: Timestamp) -> Said {
     let name = o.object.spec.secret_name(&o.object.name_any()).to_owned();
     let delivered_before = o.object.status.as_ref().and_then(|s| s.secret_ref.as_ref()).map(|r| r.name.clone());
     // Else it is missing or differs because the spec was changed.
@@ -173,14 +272,36 @@ fn deliver(o: &Observed, contents: &Contents<'_>) -> Said {
         Difference::Fixed => Ok(Plan::just(Step::DeleteSecret)),
         Difference::None => match delivered_before {
             Some(former) if former != name => Ok(Plan::just(Step::DeleteFormer(former))),
-            _ => Err(Standing::Ready { message: format!("Delivered as Secret {name}.") }),
+            _ => rotate(o, key, now),
         },
     }
 }
 
+/// The data key is delivered. Only then it rotates, so that every one in the history was the current one of a Secret.
+fn rotate(o: &Observed, key: &StoredKey, now: Timestamp) -> Said {
+    let standing = match Rotation::of(&o.object, now) {
+        Rotation::Now => {
+            return Ok(Plan { step: generate(o, key, now)?, events: vec![describe::rotated(o)] });
+        }
+        Rotation::NotNow => describe::delivered(o),
+        Rotation::Refused(refusal) => describe::rotation_refused(refusal),
+        Rotation::HistoryFull => describe::history_full(o),
+    };
+    Err(standing)
+}
+
 impl Observed {
-    /// Status answers this very spec: what differs now was changed by somebody else.
+    /// Status answers this very spec, and the Secret was delivered: what differs now was changed by somebody else.
     fn is_settled(&self) -> bool {
-        self.object.status.as_ref().is_some_and(|s| s.observed_generation == self.object.metadata.generation)
+        self.object.status.as_ref().is_some_and(|status| {
+            let ready = conditions::find(&status.conditions, READY);
+            status.observed_generation == self.object.metadata.generation
+                && ready.is_none_or(|ready| ready.reason != reason::DELIVERING)
+        })
+    }
+
+    /// The data keys before the current one, the newest last.
+    fn history(&self) -> &[FormerDataKey] {
+        self.object.status.as_ref().map(|status| &status.history[..]).unwrap_or_default()
     }
 }

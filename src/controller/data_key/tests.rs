@@ -1,5 +1,8 @@
 //! `plan`, a row a branch: what is decided from what was observed.
 
+mod rotation;
+mod sharing;
+
 use std::sync::Arc;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -9,9 +12,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    ciphertext::{Ciphertext, encryption_context},
+    ciphertext::{Ciphertext, encryption_context, unknown},
     delivery::SecretObject,
-    plan::{Observed, Plan, Step, plan},
+    describe,
+    plan::{Found, Observed, Plan, Step, plan},
 };
 use crate::{
     api::{
@@ -48,6 +52,9 @@ fn tombstone() -> StoredKey {
 struct Case {
     observed: Observed,
     plaintext: Vec<u8>,
+    now: Timestamp,
+    /// The ciphertexts that were generated, in this order.
+    generated: Vec<String>,
 }
 
 impl Case {
@@ -62,14 +69,24 @@ impl Case {
         let observed = Observed {
             context: encryption_context(&object).unwrap(),
             object,
-            namespace: Some(NamespaceView { uid: "ns".into(), terminating: false, adopt_keys: false }),
-            master: Some(KeyObjectView { key_id: Some(key.record.key_id.to_string()), deleting: false }),
+            namespace: Some(NamespaceView {
+                uid: "ns".into(),
+                terminating: false,
+                adopt_keys: false,
+                labels: std::collections::BTreeMap::new(),
+            }),
+            master_is_watched: true,
+            master: Some(KeyObjectView { key_id: Some(key.record.key_id.to_string()), ..KeyObjectView::default() }),
             key: Ok(Some(key)),
             secret: None,
             ciphertext: None,
             opened: None,
+            previous: None,
+            strays: Vec::new(),
+            no_new_keys: false,
+            service_key_made: false,
         };
-        Self { observed, plaintext: vec![7; 32] }
+        Self { observed, plaintext: vec![7; 32], now: now(), generated: Vec::new() }
     }
 
     fn with(mut self, change: impl FnOnce(&mut Observed)) -> Self {
@@ -95,26 +112,64 @@ impl Case {
         self
     }
 
-    /// Finds and opens the ciphertext, as `gather` does.
+    /// Finds and opens the ciphertexts, as `gather` does. Those that begin with F are of another DataKey.
     fn gathered(mut self) -> Self {
-        self.observed.ciphertext = Ciphertext::find(&self.observed.object, self.observed.secret.as_ref());
-        let opened = self.observed.ciphertext.is_some().then(|| Ok(Plaintext::from(self.plaintext.clone())));
-        self.observed.opened = opened;
+        let plaintext = self.plaintext.clone();
+        let open = |text: &str| match (text, text.as_bytes()[0]) {
+            (BLOB, _) => Ok(Plaintext::from(plaintext.clone())),
+            (_, b'F') => Err(StoreError::InvalidCiphertext),
+            (_, first) => Ok(Plaintext::from(vec![first; 32])),
+        };
+        let o = &mut self.observed;
+        o.ciphertext = Ciphertext::find(&o.object, o.secret.as_ref());
+        o.opened = o.ciphertext.as_ref().map(|found| open(&found.text));
+        let former = o.object.status.as_ref().and_then(|status| status.history.last());
+        let with_plaintext = !o.object.spec.without_plaintext.unwrap_or(false);
+        o.previous = former.filter(|_| with_plaintext).map(|former| open(&former.ciphertext_blob));
+        let strays = o.ciphertext.as_ref().map(|current| unknown(&o.object, o.secret.as_ref(), current));
+        let found = |text: String| Found { opened: open(&text), text };
+        o.strays = strays.into_iter().flatten().map(found).collect();
         self
     }
 
     /// Delivered and Ready: done with the plans' own steps.
     fn settled(self) -> Self {
-        let mut case = self.annotated().stored().gathered();
-        for _ in 0..5 {
-            match case.plan().step {
-                Step::CreateSecret(secret) | Step::ReplaceSecret(secret) => case.observed.secret = Some(secret),
-                Step::WriteStatus(status) => case.observed.object.status = Some(*status),
-                Step::Rest { .. } => return case,
-                _ => panic!("an unexpected step"),
+        self.annotated().stored().driven().0
+    }
+
+    /// Does what is planned until there is nothing left to do. Answers the reasons of the Events as well.
+    fn driven(self) -> (Self, Vec<&'static str>) {
+        let mut case = self.gathered();
+        let mut events = Vec::new();
+        for _ in 0..12 {
+            let plan = case.plan();
+            if matches!(plan.step, Step::Rest { .. }) {
+                return (case, events);
             }
+            events.extend(plan.events.iter().map(|event| event.reason));
+            case = case.done(plan.step).gathered();
         }
         panic!("no end")
+    }
+
+    /// What is there after a step.
+    fn done(mut self, step: Step) -> Self {
+        let o = &mut self.observed;
+        match step {
+            Step::Generate(_) => {
+                let text = format!("{}AAA", char::from(b'G' + u8::try_from(self.generated.len()).unwrap() % 16));
+                o.object.status = Some(describe::generated(o, &text, self.now));
+                self.generated.push(text);
+            }
+            Step::Annotate(text) => {
+                let annotations = o.object.metadata.annotations.get_or_insert_default();
+                annotations.insert(metadata::CIPHERTEXT_BLOB.into(), text);
+            }
+            Step::CreateSecret(secret) | Step::ReplaceSecret(secret) => o.secret = Some(secret),
+            Step::WriteStatus(status) => o.object.status = Some(*status),
+            _ => panic!("an unexpected step"),
+        }
+        self
     }
 
     /// Changes the Secret that is there.
@@ -135,7 +190,7 @@ impl Case {
     }
 
     fn plan(&self) -> Plan {
-        plan(&self.observed, now())
+        plan(&self.observed, self.now)
     }
 
     fn status(&self) -> DataKeyStatus {

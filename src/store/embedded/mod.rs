@@ -1,19 +1,33 @@
 //! The embedded key store: keys as Secrets in the operator's own namespace, wrapped under a root key. The API
 //! server is its database (design, section 4; formats in `docs/formats.md`).
 
+mod alias;
+pub mod inspect;
+mod material;
 mod name;
 mod record_secret;
+mod rewrap;
+#[cfg(test)]
+mod rewrap_tests;
 pub mod root_key;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
+mod verify;
 mod view;
 
 use std::{collections::HashSet, sync::Arc};
 
 use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
-use super::{Capabilities, Freshness, GeneratedDataKey, KeySlot, KeyStore, NewKey, SlotView, StoreError, StoredKey};
+use super::{
+    AliasClaim, AliasSlot, Capabilities, Freshness, GeneratedDataKey, KeySlot, KeyStore, MaterialImport, NewKey,
+    SlotView, StoreError, StoredKey,
+};
 use crate::{
     clock::Clock,
     cluster::{ApiError, Secrets},
@@ -22,70 +36,77 @@ use crate::{
         parse_header,
     },
     kms::{
-        Dialect, EncryptionContext, KeyRecord, KeyStep, Operation,
-        key_record::{RECORD_FORMAT, RecordVersion, to_seconds},
-        limits::PendingDeletionDays,
+        Dialect, EncryptionContext, KeyRecord, KeyStep, Operation, Owner,
+        key_record::RecordVersion,
+        limits::{PendingDeletionDays, ROTATION_INTERVAL_DAYS},
     },
 };
-use name::record_name;
+use alias::AliasView;
+use name::{alias_name, record_name};
+pub use rewrap::{RootKeyUse, Stale};
+pub use verify::Verified;
 use view::RecordView;
 
-/// How an embedded store is set up.
-#[derive(Clone, Debug)]
-pub struct EmbeddedConfig {
-    /// `KIND/NAME` of the store; part of every record's name and of every wrapping.
-    pub store: String,
-    /// The region in resource names.
-    pub region: String,
-    /// The account in resource names.
-    pub account_id: String,
-    /// The operator's namespace, where the records are.
-    pub namespace: String,
-}
-
-impl EmbeddedConfig {
-    /// The store that is there without any store object: `ClusterKeyStore/default` (design, section 1).
-    #[must_use]
-    pub fn default_store(namespace: &str) -> Self {
-        Self {
-            store: "ClusterKeyStore/default".into(),
-            region: "cn-hangzhou".into(),
-            account_id: "123456".into(),
-            namespace: namespace.to_owned(),
-        }
-    }
-}
+/// What it can do.
+const CAPABILITIES: Capabilities = Capabilities {
+    pending_deletion_days: PendingDeletionDays::EMBEDDED,
+    rotation_interval_days: Some((*ROTATION_INTERVAL_DAYS.start(), *ROTATION_INTERVAL_DAYS.end())),
+    import: true,
+};
 
 /// The embedded key store.
+///
+/// One serves every store object with the provider `embedded`: they differ in what is written into a new record.
 pub struct EmbeddedStore<S> {
-    config: EmbeddedConfig,
+    namespace: String,
     secrets: S,
     ring: Arc<RootKeyRing>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     view: RecordView,
+    aliases: AliasView,
+    /// Rung when the watch shows something under another root key than the first.
+    stale_shown: Notify,
 }
 
 impl<S: Secrets> EmbeddedStore<S> {
-    /// A store over `secrets`. It has seen no record yet: see [`Self::note`].
+    /// A store over the Secrets in `namespace`, the operator's. It has seen no record yet: see [`Self::note`].
     #[must_use]
     pub fn new(
-        config: EmbeddedConfig,
+        namespace: &str,
         secrets: S,
         ring: Arc<RootKeyRing>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        Self { config, secrets, ring, clock, random, view: RecordView::default() }
+        let (view, aliases) = (RecordView::default(), AliasView::default());
+        let namespace = namespace.to_owned();
+        Self { namespace, secrets, ring, clock, random, view, aliases, stale_shown: Notify::new() }
     }
 
-    /// Takes note of a record that the watch shows, and answers whose key it is. Of a record that can't be read
-    /// its annotation says so: good enough to look at that key again, and used for nothing else.
-    pub fn note(&self, secret: &Secret) -> Option<KeySlot> {
-        match self.view.note(secret, &self.ring) {
-            Ok(key) => Some(KeySlot::from(&key.record.owner)),
+    /// Takes note of a record that the watch shows, and answers whose key it is: namespace and name. Of a record that
+    /// can't be read its annotation says so: good enough to look at that key again, and used for nothing else.
+    pub fn note(&self, secret: &Secret) -> Option<(String, String)> {
+        let noted = self.view.note(secret, &self.ring);
+        if self.view.is_under_other_root_key(&secret.name_any()) {
+            self.stale_shown.notify_one();
+        }
+        match noted {
+            Ok(key) => Some(owner_of(&key)),
             Err(_) => record_secret::said_owner(secret),
         }
+    }
+
+    /// Tells when the first key comes into a store, and when the last one leaves it.
+    #[must_use]
+    pub fn usage(&self) -> watch::Receiver<()> {
+        self.view.usage()
+    }
+
+    /// The record in a Secret of this name, as it was seen last, if it can be read.
+    #[must_use]
+    pub fn seen(&self, name: &str) -> Option<Arc<KeyRecord>> {
+        self.view.get(name)?.ok().map(|key| key.record)
     }
 
     /// Takes note that the watch shows a record deleted.
@@ -94,21 +115,32 @@ impl<S: Secrets> EmbeddedStore<S> {
     }
 
     /// Takes note that the watch, begun anew, shows exactly these records. Answers whose are there no more.
-    pub fn note_all(&self, names: &HashSet<String>) -> Vec<KeySlot> {
-        self.view.retain(names).iter().map(|key| KeySlot::from(&key.record.owner)).collect()
+    pub fn note_all(&self, names: &HashSet<String>) -> Vec<(String, String)> {
+        self.view.retain(names).iter().map(owner_of).collect()
     }
 
-    /// Checks a record read from a backup or from the cluster: its MAC, its form, and that all its material
-    /// unwraps.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn verify(&self, secret: &Secret) -> Result<StoredKey, StoreError> {
-        let key = record_secret::decode(secret, &self.ring)?;
-        for version in &key.record.versions {
-            self.unwrap(&key.record, version)?;
+    /// Takes note of the claim of an alias that the watch shows. One that can't be read is logged: nobody can claim
+    /// its alias until it is mended or deleted.
+    pub fn note_alias(&self, secret: &Secret) {
+        match alias::decode(secret, &self.ring) {
+            Ok((claim, root_key)) => {
+                self.aliases.note(&claim, root_key);
+                if root_key != self.ring.primary_id() {
+                    self.stale_shown.notify_one();
+                }
+            }
+            Err(error) => tracing::error!(%error, "the claim of an alias can't be used"),
         }
-        Ok(key)
+    }
+
+    /// Takes note that the watch shows a claim deleted, and answers it.
+    pub fn note_alias_deleted(&self, name: &str) -> Option<AliasClaim> {
+        self.aliases.remove(name)
+    }
+
+    /// Takes note that the watch, begun anew, shows exactly these claims. Answers those that are there no more.
+    pub fn note_all_aliases(&self, names: &HashSet<String>) -> Vec<AliasClaim> {
+        self.aliases.retain(names)
     }
 
     async fn record(&self, name: &str, freshness: Freshness) -> Result<Option<StoredKey>, StoreError> {
@@ -119,7 +151,7 @@ impl<S: Secrets> EmbeddedStore<S> {
     }
 
     async fn refresh(&self, name: &str) -> Result<Option<StoredKey>, StoreError> {
-        match self.secrets.get_secret(&self.config.namespace, name).await.map_err(unavailable)? {
+        match self.secrets.get_secret(&self.namespace, name).await.map_err(unavailable)? {
             Some(secret) => self.view.note(&secret, &self.ring).map(Some),
             None => {
                 self.view.remove(name);
@@ -140,37 +172,27 @@ impl<S: Secrets> EmbeddedStore<S> {
         }
     }
 
-    /// The record of a new key, but for its wrapped material.
-    fn draft(&self, new: &NewKey) -> Result<KeyRecord, StoreError> {
-        let now = self.clock.now();
-        let blank = KeyRecord {
-            format: RECORD_FORMAT,
-            store: self.config.store.clone(),
-            key_id: new.key_id,
-            revision: 0,
-            generation: new.generation,
-            owner: new.owner.clone(),
-            region: self.config.region.clone(),
-            account_id: self.config.account_id.clone(),
-            creation_date: to_seconds(now),
-            origin: new.origin,
-            key_usage: new.key_usage,
-            description: String::new(),
-            tags: std::collections::BTreeMap::new(),
-            enabled: true,
-            deletion: None,
-            erased_at: None,
-            abandoned: false,
-            versions: vec![RecordVersion {
-                id: new.version_id,
-                creation_date: to_seconds(now),
-                root_key_id: self.ring.primary_id().into(),
-                wrapped: Vec::new(),
-            }],
-        };
-        let steps = new.desired.course_from(&blank).steps;
-        let declared = blank.apply_all(&steps, now)?;
-        Ok(KeyRecord { revision: 0, ..declared })
+    /// Makes the material of the versions that have none yet.
+    fn make_material(&self, record: &mut KeyRecord) -> Result<(), StoreError> {
+        let (store, key_id) = (record.store.clone(), record.key_id);
+        for version in record.versions.iter_mut().filter(|version| version.is_unmade()) {
+            let material = KeyMaterial::generate(&*self.random).map_err(crypto)?;
+            let context = WrapContext { store: &store, key_id, version_id: version.id };
+            let wrapped = self.ring.wrap(&*self.random, &context, &material).map_err(crypto)?;
+            version.root_key_id = wrapped.root_key_id.into();
+            version.wrapped = wrapped.bytes;
+        }
+        Ok(())
+    }
+
+    /// Replaces exactly the record at `key`'s revision.
+    async fn replace(&self, key: &StoredKey, record: &KeyRecord) -> Result<StoredKey, StoreError> {
+        let secret = record_secret::encode(record, &self.namespace, Some(&key.revision), &self.ring)?;
+        let name = secret.metadata.name.clone().unwrap_or_default();
+        match self.secrets.replace_secret(&secret).await {
+            Ok(written) => self.view.note(&written, &self.ring),
+            Err(error) => Err(self.failed(error, &name).await),
+        }
     }
 
     fn wrap_context<'a>(record: &'a KeyRecord, version_id: Uuid) -> WrapContext<'a> {
@@ -186,6 +208,11 @@ impl<S: Secrets> EmbeddedStore<S> {
     }
 }
 
+fn owner_of(key: &StoredKey) -> (String, String) {
+    let Owner { namespace, name, .. } = key.record.owner.clone();
+    (namespace, name)
+}
+
 fn unavailable(error: ApiError) -> StoreError {
     StoreError::Unavailable(error.to_string())
 }
@@ -196,15 +223,15 @@ fn crypto(error: impl std::fmt::Display) -> StoreError {
 
 impl<S: Secrets> KeyStore for EmbeddedStore<S> {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { pending_deletion_days: PendingDeletionDays::EMBEDDED }
+        CAPABILITIES
     }
 
     async fn find(&self, slot: &KeySlot, freshness: Freshness) -> Result<SlotView, StoreError> {
         let mut found = SlotView::default();
         for generation in 0.. {
-            let name = record_name(&self.config.store, slot, generation);
-            match self.record(&name, freshness).await? {
+            match self.record(&record_name(slot, generation), freshness).await? {
                 Some(key) if key.record.abandoned => found.abandoned.push(key.record.key_id),
+                Some(key) if KeySlot::of_owner(&key.record) != *slot => found.adopted.push(key.record.key_id),
                 current => {
                     found.current = current;
                     break;
@@ -214,16 +241,23 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
         Ok(found)
     }
 
-    async fn create(&self, new: &NewKey) -> Result<StoredKey, StoreError> {
-        let mut record = self.draft(new)?;
-        let material = KeyMaterial::generate(&*self.random).map_err(crypto)?;
-        let context = Self::wrap_context(&record, new.version_id);
-        let wrapped = self.ring.wrap(&*self.random, &context, &material).map_err(crypto)?;
-        for version in &mut record.versions {
-            version.root_key_id = wrapped.root_key_id.into();
-            version.wrapped.clone_from(&wrapped.bytes);
+    async fn find_by_id(
+        &self,
+        store: &str,
+        key_id: Uuid,
+        freshness: Freshness,
+    ) -> Result<Option<StoredKey>, StoreError> {
+        let seen = self.view.by_id(key_id).filter(|key| key.record.store == store);
+        match (seen, freshness) {
+            (Some(key), Freshness::Live) => self.refresh(&record_secret::name_of(&key.record)).await,
+            (seen, _) => Ok(seen),
         }
-        let secret = record_secret::encode(&record, &self.config.namespace, None, &self.ring)?;
+    }
+
+    async fn create(&self, new: &NewKey) -> Result<StoredKey, StoreError> {
+        let mut record = new.draft(self.clock.now())?;
+        self.make_material(&mut record)?;
+        let secret = record_secret::encode(&record, &self.namespace, None, &self.ring)?;
         let name = secret.metadata.name.clone().unwrap_or_default();
         match self.secrets.create_secret(&secret).await {
             Ok(created) => self.view.note(&created, &self.ring),
@@ -232,12 +266,70 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
     }
 
     async fn update(&self, key: &StoredKey, steps: &[KeyStep]) -> Result<StoredKey, StoreError> {
-        let record = key.record.apply_all(steps, self.clock.now())?;
-        let secret = record_secret::encode(&record, &self.config.namespace, Some(&key.revision), &self.ring)?;
-        let name = secret.metadata.name.clone().unwrap_or_default();
-        match self.secrets.replace_secret(&secret).await {
-            Ok(written) => self.view.note(&written, &self.ring),
-            Err(error) => Err(self.failed(error, &name).await),
+        let mut record = key.record.apply_all(steps, self.clock.now())?;
+        self.make_material(&mut record)?;
+        self.replace(key, &record).await
+    }
+
+    async fn import(&self, key: &StoredKey, import: &MaterialImport, material: &[u8]) -> Result<StoredKey, StoreError> {
+        let mut steps = vec![self.import_step(&key.record, import, material)?];
+        if !import.enabled {
+            steps.push(KeyStep::Disable);
+        }
+        let record = key.record.apply_all(&steps, self.clock.now())?;
+        self.replace(key, &record).await
+    }
+
+    async fn alias(&self, slot: &AliasSlot, freshness: Freshness) -> Result<Option<AliasClaim>, StoreError> {
+        if freshness == Freshness::Watched {
+            return Ok(self.aliases.get(slot));
+        }
+        let name = alias_name(slot);
+        match self.secrets.get_secret(&self.namespace, &name).await.map_err(unavailable)? {
+            Some(secret) => {
+                let (claim, root_key) = alias::decode(&secret, &self.ring)?;
+                self.aliases.note(&claim, root_key);
+                Ok(Some(claim))
+            }
+            None => {
+                self.aliases.remove(&name);
+                Ok(None)
+            }
+        }
+    }
+
+    fn aliases_of(&self, key_id: Uuid) -> Vec<AliasClaim> {
+        self.aliases.of(key_id)
+    }
+
+    async fn claim_alias(&self, slot: &AliasSlot, key_id: Uuid) -> Result<AliasClaim, StoreError> {
+        let secret = alias::encode(slot, key_id, &self.namespace, None, &self.ring)?;
+        match self.secrets.create_secret(&secret).await {
+            Ok(created) => {
+                let (claim, root_key) = alias::decode(&created, &self.ring)?;
+                self.aliases.note(&claim, root_key);
+                Ok(claim)
+            }
+            Err(ApiError::AlreadyExists) => {
+                self.alias(slot, Freshness::Live).await?;
+                Err(StoreError::Conflict)
+            }
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    async fn release_alias(&self, claim: &AliasClaim) -> Result<(), StoreError> {
+        let secret = alias::encode(&claim.slot, claim.key_id, &self.namespace, Some(claim), &self.ring)?;
+        match self.secrets.delete_secret(&secret).await {
+            Ok(()) | Err(ApiError::NotFound) => {
+                self.aliases.remove(&alias_name(&claim.slot));
+                Ok(())
+            }
+            Err(ApiError::Conflict(_)) => {
+                self.alias(&claim.slot, Freshness::Live).await?;
+                Err(StoreError::Conflict)
+            }
+            Err(error) => Err(unavailable(error)),
         }
     }
 
@@ -245,7 +337,7 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
         if key.record.revision != 0 {
             return Err(StoreError::Conflict);
         }
-        let secret = record_secret::encode(&key.record, &self.config.namespace, Some(&key.revision), &self.ring)?;
+        let secret = record_secret::encode(&key.record, &self.namespace, Some(&key.revision), &self.ring)?;
         let name = secret.metadata.name.clone().unwrap_or_default();
         match self.secrets.delete_secret(&secret).await {
             Ok(()) | Err(ApiError::NotFound) => {
@@ -260,6 +352,10 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
         self.view.keys()
     }
 
+    fn is_in_use(&self, store: &str) -> bool {
+        self.view.is_in_use(store)
+    }
+
     async fn generate_data_key(
         &self,
         key: &StoredKey,
@@ -267,7 +363,7 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
         length: usize,
     ) -> Result<GeneratedDataKey, StoreError> {
         let record = &key.record;
-        Operation::GenerateDataKey.check(record.state(), Dialect::Alibaba)?;
+        Operation::GenerateDataKey.check(record.state(self.clock.now()), Dialect::Alibaba)?;
         let version = record.primary_version().ok_or(StoreError::Damaged)?;
         let keys = BlobKeys::derive(&self.unwrap(record, version)?);
         let plaintext = Plaintext::generate(&*self.random, length).map_err(crypto)?;
@@ -284,7 +380,7 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
         ciphertext_blob: &[u8],
     ) -> Result<Plaintext, StoreError> {
         let record = &key.record;
-        Operation::Decrypt.check(record.state(), Dialect::Alibaba)?;
+        Operation::Decrypt.check(record.state(self.clock.now()), Dialect::Alibaba)?;
         let header = parse_header(ciphertext_blob).map_err(|_: BlobError| StoreError::InvalidCiphertext)?;
         if header.key_id != record.key_id {
             return Err(StoreError::IncorrectKey { key_id: header.key_id });

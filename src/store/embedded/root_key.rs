@@ -96,7 +96,8 @@ pub fn from_files(paths: &[PathBuf]) -> Result<Option<RootKeyRing>, RootKeyError
 
 /// Reads the root key from its Secret, or generates it if there is no sign of any key yet.
 ///
-/// `keys_with_status` looks for objects, past every cache, that had a key.
+/// `keys_with_status` counts objects, past every cache, that had a key: also restored ones, which have lost their
+/// status.
 ///
 /// # Errors
 /// [`RootKeyError`]; in particular when the Secret is missing and keys exist.
@@ -118,13 +119,15 @@ where
         return Err(RootKeyError::CreationPaused { namespace: namespace.to_owned() });
     }
     let missing = |evidence: String| RootKeyError::Missing { namespace: namespace.to_owned(), evidence };
-    let records = secrets.list_secrets(namespace, metadata::KEY_RECORD_TYPE).await?.len();
-    if records > 0 {
-        return Err(missing(format!("{records} key records exist")));
+    for (type_, what) in [(metadata::KEY_RECORD_TYPE, "key records"), (metadata::ALIAS_TYPE, "aliases of keys")] {
+        let found = secrets.list_secrets(namespace, type_).await?.len();
+        if found > 0 {
+            return Err(missing(format!("{found} {what} exist")));
+        }
     }
-    let keys = keys_with_status().await?;
-    if keys > 0 {
-        return Err(missing(format!("{keys} CustomerMasterKeys have a key in their status")));
+    let objects = keys_with_status().await?;
+    if objects > 0 {
+        return Err(missing(format!("{objects} CustomerMasterKeys or DataKeys had a key before")));
     }
     match secrets.create_secret(&encode(&RootKey::generate(random)?, namespace)).await {
         Ok(created) => drop(WipedSecret::from(created)),

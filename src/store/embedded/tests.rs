@@ -1,195 +1,27 @@
 //! The store over Secrets in memory, with the preconditions of a real API server.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::ResourceExt;
 use uuid::Uuid;
 
-use super::{EmbeddedConfig, EmbeddedStore, record_secret};
+use super::{
+    record_secret,
+    testing::{Bench, NAMESPACE, STORE, field, new_key, root, slot},
+};
 use crate::{
     clock::Clock,
-    cluster::{ApiError, Secrets},
-    crypto::{RootKey, RootKeyRing, SystemRandom},
-    kms::{DesiredKey, EncryptionContext, KeyRecord, KeyState, KeyStep, KeyUsage, Origin, Owner, StepError},
-    store::{Freshness, KeySlot, KeyStore, NewKey, StoreError, StoredKey},
+    cluster::Secrets,
+    crypto::RootKeyRing,
+    kms::{EncryptionContext, KeyRecord, KeyState, KeyStep, Origin, StepError, key_record::MaterialSource},
+    store::{Freshness, ImportRefusal, KeyStore, MaterialImport, NewKey, StoreError, StoredKey},
 };
 
-const NAMESPACE: &str = "cmk-system";
-
-/// All Secrets, and the last version given.
-type Shelf = (BTreeMap<(String, String), Secret>, u64);
-
-/// Secrets, by namespace and name, each with a UID and a version that grows with every write.
-#[derive(Clone, Default)]
-struct Memory(Arc<Mutex<Shelf>>);
-
-fn place(secret: &Secret) -> (String, String) {
-    (secret.namespace().unwrap(), secret.name_any())
-}
-
-impl Memory {
-    fn stamp(next: &mut u64, secret: &mut Secret, uid: Option<String>) {
-        *next += 1;
-        secret.metadata.resource_version = Some(next.to_string());
-        secret.metadata.uid = Some(uid.unwrap_or_else(|| format!("uid-{next}")));
-    }
-
-    /// What the API server checks before it changes or deletes what is there.
-    fn expect(found: Option<&Secret>, wanted: &Secret) -> Result<(), ApiError> {
-        let found = found.ok_or(ApiError::NotFound)?;
-        let meta = |secret: &Secret| (secret.uid(), secret.resource_version());
-        match meta(wanted) {
-            (Some(_), Some(_)) if meta(wanted) == meta(found) => Ok(()),
-            _ => Err(ApiError::Conflict("another version".into())),
-        }
-    }
-
-    /// Changes a Secret behind the store's back.
-    fn tamper(&self, name: &str, change: impl FnOnce(&mut BTreeMap<String, ByteString>)) -> Secret {
-        let (all, next) = &mut *self.0.lock().unwrap();
-        let secret = all.get_mut(&(NAMESPACE.to_owned(), name.to_owned())).unwrap();
-        change(secret.data.get_or_insert_default());
-        let uid = secret.uid();
-        Self::stamp(next, secret, uid);
-        secret.clone()
-    }
-
-    fn only(&self) -> Secret {
-        let (all, _) = &*self.0.lock().unwrap();
-        assert_eq!(all.len(), 1);
-        all.values().next().unwrap().clone()
-    }
-
-    fn len(&self) -> usize {
-        self.0.lock().unwrap().0.len()
-    }
-}
-
-impl Secrets for Memory {
-    async fn get_secret(&self, namespace: &str, name: &str) -> Result<Option<Secret>, ApiError> {
-        Ok(self.0.lock().unwrap().0.get(&(namespace.to_owned(), name.to_owned())).cloned())
-    }
-
-    async fn list_secrets(&self, namespace: &str, type_: &str) -> Result<Vec<Secret>, ApiError> {
-        let (all, _) = &*self.0.lock().unwrap();
-        let wanted = |s: &&Secret| s.namespace().as_deref() == Some(namespace) && s.type_.as_deref() == Some(type_);
-        Ok(all.values().filter(wanted).cloned().collect())
-    }
-
-    async fn create_secret(&self, secret: &Secret) -> Result<Secret, ApiError> {
-        let (all, next) = &mut *self.0.lock().unwrap();
-        if all.contains_key(&place(secret)) {
-            return Err(ApiError::AlreadyExists);
-        }
-        let mut created = secret.clone();
-        Self::stamp(next, &mut created, None);
-        all.insert(place(secret), created.clone());
-        Ok(created)
-    }
-
-    async fn replace_secret(&self, secret: &Secret) -> Result<Secret, ApiError> {
-        let (all, next) = &mut *self.0.lock().unwrap();
-        Self::expect(all.get(&place(secret)), secret)?;
-        let mut replaced = secret.clone();
-        Self::stamp(next, &mut replaced, secret.uid());
-        all.insert(place(secret), replaced.clone());
-        Ok(replaced)
-    }
-
-    async fn delete_secret(&self, secret: &Secret) -> Result<(), ApiError> {
-        let (all, _) = &mut *self.0.lock().unwrap();
-        Self::expect(all.get(&place(secret)), secret)?;
-        all.remove(&place(secret));
-        Ok(())
-    }
-}
-
-/// A clock that a test sets.
-#[derive(Default)]
-struct Settable(Mutex<i64>);
-
-impl Clock for Settable {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_second(*self.0.lock().unwrap()).unwrap()
-    }
-}
-
-struct Bench {
-    memory: Memory,
-    clock: Arc<Settable>,
-    store: EmbeddedStore<Memory>,
-}
-
-fn root(byte: u8) -> RootKey {
-    RootKey::from_bytes(&[byte; 32]).unwrap()
-}
-
-impl Bench {
-    fn new() -> Self {
-        let (memory, clock) = (Memory::default(), Arc::new(Settable::default()));
-        let store = Self::store_on(&memory, &clock, RootKeyRing::new(root(1), []));
-        Self { memory, clock, store }
-    }
-
-    fn store_on(memory: &Memory, clock: &Arc<Settable>, ring: RootKeyRing) -> EmbeddedStore<Memory> {
-        let config = EmbeddedConfig::default_store(NAMESPACE);
-        EmbeddedStore::new(config, memory.clone(), Arc::new(ring), clock.clone(), Arc::new(SystemRandom))
-    }
-
-    /// A second store on the same Secrets, which has seen nothing yet.
-    fn another(&self, ring: RootKeyRing) -> EmbeddedStore<Memory> {
-        Self::store_on(&self.memory, &self.clock, ring)
-    }
-
-    async fn create(&self, name: &str) -> StoredKey {
-        self.store.create(&new_key(name, 0)).await.unwrap()
-    }
-
-    async fn live(&self, name: &str) -> Result<crate::store::SlotView, StoreError> {
-        self.store.find(&slot(name), Freshness::Live).await
-    }
-}
-
-fn slot(name: &str) -> KeySlot {
-    KeySlot { namespace: "shop".into(), name: name.into() }
-}
-
-fn new_key(name: &str, generation: u32) -> NewKey {
-    NewKey {
-        key_id: crate::crypto::random_uuid(&SystemRandom).unwrap(),
-        version_id: crate::crypto::random_uuid(&SystemRandom).unwrap(),
-        generation,
-        owner: Owner {
-            namespace: "shop".into(),
-            namespace_uid: "ns".into(),
-            name: name.into(),
-            uid: "uid".into(),
-            resource_version: "7".into(),
-            released: false,
-        },
-        origin: Origin::AliyunKms,
-        key_usage: KeyUsage::EncryptDecrypt,
-        desired: DesiredKey {
-            description: "d".into(),
-            tags: BTreeMap::new(),
-            enabled: true,
-            schedule_deletion: false,
-            pending_deletion_days: 7,
-        },
-    }
-}
+mod stores;
 
 fn context(value: &str) -> EncryptionContext {
     EncryptionContext::new().with_entry("app", value).unwrap()
-}
-
-fn field(secret: &Secret, key: &str) -> Vec<u8> {
-    secret.data.as_ref().unwrap()[key].0.clone()
 }
 
 #[tokio::test]
@@ -229,7 +61,7 @@ async fn rule_17_a_write_on_an_old_revision_is_a_conflict() {
     let bench = Bench::new();
     let first = bench.create("orders").await;
     let second = bench.store.update(&first, &[KeyStep::Disable]).await.unwrap();
-    assert_eq!(second.record.state(), KeyState::Disabled);
+    assert_eq!(second.record.state(bench.clock.now()), KeyState::Disabled);
     assert!(matches!(
         bench.store.update(&first, &[KeyStep::SetDescription("x".into())]).await,
         Err(StoreError::Conflict)
@@ -324,7 +156,7 @@ async fn a_record_that_was_changed_in_any_bit_is_tampered() {
     for (entry, at) in flips {
         for bit in [0x01, 0x80] {
             let bad = bench.memory.tamper(&name, |data| data.get_mut(entry).unwrap().0[at] ^= bit);
-            let error = record_secret::decode(&bad, &bench.store.ring).unwrap_err();
+            let error = record_secret::decode(&bad, &bench.store.ring).err().unwrap();
             // A bit of the root key's id makes it the id of one that is not at hand, which is said instead.
             let expected = matches!(error, StoreError::Tampered { .. } | StoreError::RootKeyMissing { .. });
             assert!(expected, "{entry}[{at}] ^ {bit}: {error}");
@@ -366,7 +198,7 @@ async fn a_record_that_was_changed_in_any_bit_is_tampered() {
         assert!(bench.store.update(&key, &[KeyStep::Disable]).await.is_err(), "{what}");
 
         let restored = bench.memory.tamper(&name, |data| data.clone_from(&good));
-        assert_eq!(bench.store.note(&restored), Some(slot("orders")), "{what}");
+        assert_eq!(bench.store.note(&restored), Some(("shop".into(), "orders".into())), "{what}");
         assert_eq!(bench.live("orders").await.unwrap().current.unwrap().record, key.record, "{what}");
     }
 }
@@ -376,7 +208,7 @@ async fn a_damaged_record_tells_whose_key_to_look_at() {
     let bench = Bench::new();
     bench.create("orders").await;
     let bad = bench.memory.tamper(&bench.memory.only().name_any(), |data| data.clear());
-    assert_eq!(bench.store.note(&bad), Some(slot("orders")));
+    assert_eq!(bench.store.note(&bad), Some(("shop".into(), "orders".into())));
 }
 
 #[tokio::test]
@@ -515,7 +347,7 @@ async fn rule_13_only_an_enabled_key_generates_and_decrypts() {
         let key = bench.create("orders").await;
         let blob = bench.store.generate_data_key(&key, &context("a"), 32).await.unwrap().ciphertext_blob;
         let key = if steps.is_empty() { key } else { bench.store.update(&key, &steps).await.unwrap() };
-        assert_eq!(key.record.state(), state, "{steps:?}");
+        assert_eq!(key.record.state(bench.clock.now()), state, "{steps:?}");
         let works = state == KeyState::Enabled;
         let generated = bench.store.generate_data_key(&key, &context("a"), 32).await;
         let opened = bench.store.decrypt(&key, &context("a"), &blob).await;
@@ -537,4 +369,24 @@ async fn the_view_never_goes_back_in_time() {
     assert_eq!(bench.store.find(&slot("orders"), Freshness::Watched).await.unwrap().current, Some(second));
     bench.store.note_all(&std::collections::HashSet::new());
     assert_eq!(bench.store.find(&slot("orders"), Freshness::Watched).await.unwrap().current, None);
+}
+
+#[tokio::test]
+async fn rule_9_a_key_declared_disabled_is_never_enabled_by_an_import() {
+    let bench = Bench::new();
+    let external = NewKey { origin: Origin::External, ..new_key("orders", 0) };
+    let key = bench.store.create(&external).await.unwrap();
+    let import = MaterialImport {
+        source: MaterialSource { secret: "s".into(), key: "k".into() },
+        expire_time: None,
+        wrapping: None,
+        fresh: [Uuid::from_u128(5), Uuid::from_u128(6)],
+        enabled: false,
+    };
+    let writes = || bench.memory.0.lock().unwrap().1;
+    let before = writes();
+    let imported = bench.store.import(&key, &import, &[7; 32]).await.unwrap();
+    assert_eq!((imported.record.state(bench.clock.now()), writes()), (KeyState::Disabled, before + 1));
+    let other = bench.store.import(&imported, &import, &[8; 32]).await;
+    assert!(matches!(other, Err(StoreError::Import(ImportRefusal::Different))));
 }

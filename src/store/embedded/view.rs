@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::record_secret;
@@ -16,8 +17,8 @@ use crate::{
 /// A record that was seen, readable or not.
 #[derive(Clone, Debug)]
 enum Seen {
-    Key(StoredKey),
-    Fault { fault: Fault, revision: Revision },
+    Key { key: StoredKey, is_under_first_root_key: bool },
+    Fault { fault: Fault, revision: Revision, said_store: Option<String> },
 }
 
 /// Why a record can't be used. [`StoreError`] without what can't be cloned.
@@ -29,16 +30,26 @@ enum Fault {
 }
 
 impl Seen {
+    /// The store that this is a reason not to delete. Of a record that can't be used, the one that it names: good
+    /// enough to keep a store for its sake, and used for nothing else.
+    fn store_in_use(&self) -> Option<&str> {
+        match self {
+            Self::Key { key, .. } if key.record.is_tombstone() => None,
+            Self::Key { key, .. } => Some(&key.record.store),
+            Self::Fault { said_store, .. } => said_store.as_deref(),
+        }
+    }
+
     fn version(&self) -> &str {
         match self {
-            Self::Key(key) => &key.revision.version,
+            Self::Key { key, .. } => &key.revision.version,
             Self::Fault { revision, .. } => &revision.version,
         }
     }
 
     fn answer(&self, name: &str) -> Result<StoredKey, StoreError> {
         match self {
-            Self::Key(key) => Ok(key.clone()),
+            Self::Key { key, .. } => Ok(key.clone()),
             Self::Fault { fault: Fault::Tampered, .. } => Err(StoreError::Tampered { secret: name.into() }),
             Self::Fault { fault: Fault::Unreadable(problem), .. } => {
                 Err(StoreError::Unreadable { secret: name.into(), problem: problem.clone() })
@@ -50,16 +61,71 @@ impl Seen {
     }
 }
 
-/// All records seen, by the name of their Secret.
+/// All records seen, by the name of their Secret, and how many of them are a reason not to delete a store.
+#[derive(Debug, Default)]
+struct Shelf {
+    seen: HashMap<String, Seen>,
+    in_use: HashMap<String, usize>,
+}
+
+impl Shelf {
+    /// Puts a record there, or takes it away. Answers whether a store came into use, or went out of it.
+    fn set(&mut self, name: &str, now: Option<Seen>) -> bool {
+        let store = now.as_ref().and_then(|seen| seen.store_in_use().map(str::to_owned));
+        let before = match now {
+            Some(now) => self.seen.insert(name.to_owned(), now),
+            None => self.seen.remove(name),
+        };
+        let before = before.as_ref().and_then(Seen::store_in_use);
+        if before == store.as_deref() {
+            return false;
+        }
+        let mut changed = false;
+        if let Some(before) = before
+            && let Some(count) = self.in_use.get_mut(before)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.in_use.remove(before);
+                changed = true;
+            }
+        }
+        if let Some(store) = store {
+            let count = self.in_use.entry(store).or_default();
+            *count += 1;
+            changed |= *count == 1;
+        }
+        changed
+    }
+}
+
+/// The records seen.
 #[derive(Debug, Default)]
 pub struct RecordView {
-    seen: Mutex<HashMap<String, Seen>>,
+    shelf: Mutex<Shelf>,
+    usage: watch::Sender<()>,
 }
 
 impl RecordView {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Seen>> {
-        // A panic elsewhere leaves the map whole: every change to it is one insert or remove.
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Shelf> {
+        // A panic elsewhere leaves it whole: nothing in `Shelf::set` panics.
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells when a store comes into use, or goes out of it.
+    pub fn usage(&self) -> watch::Receiver<()> {
+        self.usage.subscribe()
+    }
+
+    /// Whether a store, `KIND/NAME`, has a key that is not a tombstone.
+    pub fn is_in_use(&self, store: &str) -> bool {
+        self.lock().in_use.contains_key(store)
+    }
+
+    fn set(&self, shelf: &mut Shelf, name: &str, now: Option<Seen>) {
+        if shelf.set(name, now) {
+            self.usage.send_replace(());
+        }
     }
 
     /// Takes note of a Secret, unless a later version of it was seen already: the watch tells of our own
@@ -67,56 +133,96 @@ impl RecordView {
     pub fn note(&self, secret: &Secret, ring: &RootKeyRing) -> Result<StoredKey, StoreError> {
         let name = secret.name_any();
         let revision = record_secret::revision(secret);
-        let mut seen = self.lock();
-        if let Some(known) = seen.get(&name)
+        let mut shelf = self.lock();
+        if let Some(known) = shelf.seen.get(&name)
             && is_older(&revision.version, known.version())
         {
             return known.answer(&name);
         }
-        let fault = |fault| Seen::Fault { fault, revision };
+        let fault = |fault| Seen::Fault { fault, revision, said_store: record_secret::said_store(secret) };
         let now = match record_secret::decode(secret, ring) {
-            Ok(key) => Seen::Key(key),
+            Ok(record_secret::Decoded { key, is_under_first_root_key }) => Seen::Key { key, is_under_first_root_key },
             Err(StoreError::Unreadable { problem, .. }) => fault(Fault::Unreadable(problem)),
             Err(StoreError::RootKeyMissing { root_key_id }) => fault(Fault::RootKeyMissing(root_key_id)),
             Err(_) => fault(Fault::Tampered),
         };
         let answer = now.answer(&name);
-        seen.insert(name, now);
+        self.set(&mut shelf, &name, Some(now));
         answer
     }
 
     /// The record under a name, if one was seen.
     pub fn get(&self, name: &str) -> Option<Result<StoredKey, StoreError>> {
-        self.lock().get(name).map(|seen| seen.answer(name))
+        self.lock().seen.get(name).map(|seen| seen.answer(name))
     }
 
     /// Forgets a record.
     pub fn remove(&self, name: &str) {
-        self.lock().remove(name);
+        self.set(&mut self.lock(), name, None);
     }
 
     /// Forgets every record but these, and answers which of those that could be read went.
     pub fn retain(&self, names: &HashSet<String>) -> Vec<StoredKey> {
+        let mut shelf = self.lock();
+        let missing: Vec<_> = shelf.seen.keys().filter(|name| !names.contains(*name)).cloned().collect();
         let mut gone = Vec::new();
-        self.lock().retain(|name, seen| {
-            let stays = names.contains(name);
-            if let (false, Seen::Key(key)) = (stays, &*seen) {
+        for name in missing {
+            if let Some(Seen::Key { key, .. }) = shelf.seen.get(&name) {
                 gone.push(key.clone());
             }
-            stays
-        });
+            self.set(&mut shelf, &name, None);
+        }
         gone
     }
 
     /// All readable records.
     pub fn keys(&self) -> Vec<StoredKey> {
-        let seen = self.lock();
-        seen.values().filter_map(|s| if let Seen::Key(key) = s { Some(key.clone()) } else { None }).collect()
+        let shelf = self.lock();
+        shelf
+            .seen
+            .values()
+            .filter_map(|s| if let Seen::Key { key, .. } = s { Some(key.clone()) } else { None })
+            .collect()
+    }
+
+    /// The readable record of the key with an id.
+    pub fn by_id(&self, key_id: Uuid) -> Option<StoredKey> {
+        let shelf = self.lock();
+        let of = |seen: &Seen| match seen {
+            Seen::Key { key, .. } if key.record.key_id == key_id => Some(key.clone()),
+            _ => None,
+        };
+        shelf.seen.values().find_map(of)
+    }
+
+    /// The readable records that another root key than the first one protects.
+    pub fn under_other_root_keys(&self) -> Vec<StoredKey> {
+        let shelf = self.lock();
+        let old = |seen: &Seen| match seen {
+            Seen::Key { key, is_under_first_root_key: false } => Some(key.clone()),
+            _ => None,
+        };
+        shelf.seen.values().filter_map(old).collect()
+    }
+
+    /// Whether the readable record under a name is one that another root key than the first one protects.
+    pub fn is_under_other_root_key(&self, name: &str) -> bool {
+        matches!(self.lock().seen.get(name), Some(Seen::Key { is_under_first_root_key: false, .. }))
+    }
+
+    /// How many records there are of which nobody knows whether they need another root key than the first: those that
+    /// can't be read, but may be by a newer version, or with a root key that is not at hand.
+    pub fn sealed_unknown(&self) -> usize {
+        let unknown = |seen: &&Seen| match seen {
+            Seen::Key { .. } | Seen::Fault { fault: Fault::Tampered, .. } => false,
+            Seen::Fault { fault: Fault::Unreadable(_) | Fault::RootKeyMissing(_), .. } => true,
+        };
+        self.lock().seen.values().filter(unknown).count()
     }
 }
 
 /// Whether one resource version is older than another. They grow (KEP-5504 makes that official for 1.35); one
 /// that is no number is taken as it comes.
-fn is_older(a: &str, b: &str) -> bool {
+pub fn is_older(a: &str, b: &str) -> bool {
     matches!((a.parse::<u128>(), b.parse::<u128>()), (Ok(a), Ok(b)) if a < b)
 }
