@@ -11,6 +11,11 @@ use crate::{
     kms::key_record::to_seconds,
 };
 
+/// Bytes that the API server allows all annotations of an object, names included.
+const ALL_ANNOTATIONS: usize = 256 * 1024;
+/// More than an entry of the history takes beside its ciphertext, and the annotation beside its entries.
+const ENTRY: usize = 256;
+
 /// The annotation with the data keys before is not what the operator writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a JSON list of at most {MAX_HISTORY} {{ciphertextBlob, generatedAt}}")]
@@ -36,11 +41,19 @@ fn wanted(status: &DataKeyStatus) -> Option<[(&'static str, Option<String>); 3]>
 
 /// The history as the annotation has it. None: there is none.
 ///
-/// The annotations of an object may have 256 KiB together. A data key has at most 1024 bytes and its ciphertext 108
+/// The annotations of an object may have 256 KiB together ([`ALL_ANNOTATIONS`]). A data key has at most 1024 bytes and its ciphertext 108
 /// more, which is 1.5 KB of base64; so 64 of them take about 100 KB, and fit also beside the copy that a client-side
 /// `kubectl apply` of an exported object makes of them.
 fn history_text(history: &[FormerDataKey]) -> Option<String> {
     (!history.is_empty()).then(|| serde_json::to_string(history).ok()).flatten()
+}
+
+/// Whether one more data key goes into the annotations, beside those that others have put there. Asked before a rotation:
+/// one whose annotations are refused would never be delivered.
+pub fn have_room(object: &DataKey) -> bool {
+    let there: usize = object.annotations().iter().map(|(name, value)| name.len() + value.len()).sum();
+    let current = object.status.as_ref().and_then(|status| status.ciphertext_blob.as_ref());
+    there + current.map_or(0, String::len) + ENTRY <= ALL_ANNOTATIONS
 }
 
 /// The data keys before the current one as the annotation has them, the newest last, each once. They count only where
@@ -84,8 +97,6 @@ mod tests {
 
     /// Characters of base64.
     const LONGEST_BLOB: usize = (1024 + BLOB_OVERHEAD).div_ceil(3) * 4;
-    /// Bytes that the API server allows all annotations of an object, names included.
-    const ALL_ANNOTATIONS: usize = 256 * 1024;
 
     #[test]
     fn a_full_history_of_the_longest_data_keys_fits_twice() {

@@ -301,6 +301,19 @@ pub fn history_full(o: &Observed) -> Standing {
     )
 }
 
+/// A rotation is due, and the annotations have no room for the data key that it would replace.
+pub fn annotations_full(o: &Observed) -> Standing {
+    Standing::stalled(
+        reason::HISTORY_FULL,
+        format!(
+            "A rotation is due, and the annotations of this DataKey, which may have 256 KiB, have no room for one more data \
+             key in {}. Secret {} stays delivered. Remove annotations that are not the operator's.",
+            metadata::CIPHERTEXT_HISTORY,
+            secret_name(o)
+        ),
+    )
+}
+
 /// The Secret holds data keys that status has no room for.
 pub fn no_room_for_strays(o: &Observed) -> Standing {
     let name = secret_name(o);

@@ -331,6 +331,7 @@ fn rotate(o: &Observed, key: &StoredKey, now: Timestamp) -> Said {
         Rotation::NotNow => describe::delivered(o),
         Rotation::Refused(refusal) => describe::rotation_refused(refusal),
         Rotation::HistoryFull => describe::history_full(o),
+        Rotation::AnnotationsFull => describe::annotations_full(o),
     };
     Err(standing)
 }

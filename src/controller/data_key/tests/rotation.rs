@@ -51,6 +51,9 @@ fn rule_12_when_a_data_key_rotates() {
             o.object.status.as_mut().unwrap().history = vec![former; MAX_HISTORY];
         })
     };
+    let crowded = |case: Case, bytes: usize| {
+        case.with(|o| drop(o.object.annotations_mut().insert("example.com/notes".into(), "x".repeat(bytes))))
+    };
     let immutable = json!({"secret": {"immutable": true}});
     let table = [
         ("no interval", old(json!({})), Rotation::NotNow),
@@ -64,6 +67,13 @@ fn rule_12_when_a_data_key_rotates() {
         ("given, requested", requested(old(json!({"ciphertextBlob": BLOB})), "x"), Rotation::Refused(Refusal::Given)),
         ("full", full(old(json!({"rotationIntervalDays": 31}))), Rotation::NotNow),
         ("full, due", full(old(json!({"rotationIntervalDays": 30}))), Rotation::HistoryFull),
+        (
+            "no room for annotations",
+            crowded(old(json!({"rotationIntervalDays": 30})), 262_000),
+            Rotation::AnnotationsFull,
+        ),
+        ("just room for annotations", crowded(old(json!({"rotationIntervalDays": 30})), 261_000), Rotation::Now),
+        ("no room, and not due", crowded(old(json!({"rotationIntervalDays": 31})), 262_000), Rotation::NotNow),
         ("full, requested", full(requested(old(json!({})), "x")), Rotation::HistoryFull),
     ];
     for (what, case, expected) in table {
@@ -197,7 +207,7 @@ fn rule_12_a_rotation_that_can_not_be_made_is_said() {
 fn rule_12_interrupted_anywhere_a_rotation_loses_nothing() {
     let start = || old(json!({"rotationIntervalDays": 30})).driven().0;
     for steps in 0..5 {
-        for (lost, secret_lost) in [(false, false), (true, false), (false, true)] {
+        for (lost, secret_lost) in [(false, false), (true, false), (false, true), (true, true)] {
             let mut case = later(start(), 30).gathered();
             for _ in 0..steps {
                 let step = case.plan().step;
