@@ -34,6 +34,14 @@ pub const ALLOW_NAMESPACE_DELETION: &str = "cmk-operator.dev/allow-namespace-del
 /// On a `DataKey` and on its Secret: the data key's ciphertext, base64 (design, rule 12).
 pub const CIPHERTEXT_BLOB: &str = "cmk-operator.dev/ciphertext-blob";
 
+/// On a `DataKey`: the ciphertexts before that one, the newest last, as `status.history` has them: a JSON list of
+/// {ciphertextBlob, generatedAt}. Absent while there are none. It counts only where status was lost (design, rule 12).
+pub const CIPHERTEXT_HISTORY: &str = "cmk-operator.dev/ciphertext-history";
+
+/// On a `DataKey`: when the data key in [`CIPHERTEXT_BLOB`] was generated (RFC 3339, UTC), as `status.generatedAt` says,
+/// so that its rotation interval goes on where status was lost.
+pub const GENERATED_AT: &str = "cmk-operator.dev/generated-at";
+
 /// On a delivered Secret: `NAMESPACE/NAME` of its `DataKey`. Also the reserved entry of the encryption
 /// context of every generated data key (design, rule 12).
 pub const DATA_KEY: &str = "cmk-operator.dev/data-key";

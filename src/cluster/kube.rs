@@ -277,7 +277,8 @@ impl Cluster for KubeCluster {
                 || key.status.as_ref().is_some_and(|status| status.key_metadata.is_some())
         });
         let data_keys = self.count(|data_key: &DataKey| {
-            data_key.annotations().contains_key(metadata::CIPHERTEXT_BLOB)
+            let kept = [metadata::CIPHERTEXT_BLOB, metadata::CIPHERTEXT_HISTORY];
+            kept.iter().any(|name| data_key.annotations().contains_key(*name))
                 || data_key.status.as_ref().is_some_and(|status| status.ciphertext_blob.is_some())
         });
         Ok(keys.await? + data_keys.await?)

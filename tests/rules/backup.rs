@@ -144,16 +144,7 @@ pub async fn lose_namespace(world: &World) {
 /// All that has to be the same: identity, state and aliases of keys, and the data keys. By what it is about.
 pub type Facts = BTreeMap<String, String>;
 
-/// Which facts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Depth {
-    /// With what is in the Secrets of rotated data keys about the one before.
-    Everything,
-    /// Without that: it is in no ciphertext that an object has.
-    CurrentDataKeys,
-}
-
-pub async fn facts(world: &World, depth: Depth) -> Result<Facts, String> {
+pub async fn facts(world: &World) -> Result<Facts, String> {
     let failed = |e: kube::Error| e.to_string();
     let all = ListParams::default();
     let keys = world.keys().list(&all).await.map_err(failed)?.items;
@@ -163,10 +154,9 @@ pub async fn facts(world: &World, depth: Depth) -> Result<Facts, String> {
     let of_keys = keys.iter().map(|key| (format!("key {}", key.name_any()), key_facts(key).to_string()));
     let of_data_keys = data_keys
         .iter()
-        .map(|data_key| (format!("data key {}", data_key.name_any()), data_key_facts(data_key, depth).to_string()));
+        .map(|data_key| (format!("data key {}", data_key.name_any()), data_key_facts(data_key).to_string()));
     let delivered = secrets.iter().filter(|secret| is_delivered(secret)).flat_map(|secret| {
         let entries = secret.data.iter().flatten();
-        let entries = entries.filter(|(name, _)| depth == Depth::Everything || !name.starts_with("previous-"));
         let fact = |(name, bytes): (&String, &k8s_openapi::ByteString)| {
             (format!("Secret {} {name}", secret.name_any()), BASE64_STANDARD.encode(&bytes.0))
         };
@@ -198,17 +188,16 @@ fn key_facts(key: &CustomerMasterKey) -> Value {
     })
 }
 
-fn data_key_facts(data_key: &DataKey, depth: Depth) -> Value {
+fn data_key_facts(data_key: &DataKey) -> Value {
     let status = serde_json::to_value(&data_key.status).unwrap();
     let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
     let ready = conditions.iter().find(|condition| condition["type"] == "Ready");
-    let history = status["history"].as_array().cloned().unwrap_or_default();
-    let history: Vec<_> = history.iter().map(|former| &former["ciphertextBlob"]).collect();
     json!({
-        "annotation": data_key.annotations().get(metadata::CIPHERTEXT_BLOB),
+        "annotations": data_key.annotations(),
         "ciphertextBlob": status["ciphertextBlob"],
         "keyId": status["keyId"],
-        "history": if depth == Depth::Everything { json!(history) } else { Value::Null },
+        "generatedAt": status["generatedAt"],
+        "history": status["history"],
         "ready": ready.map(|ready| json!([ready["status"], ready["reason"]])),
         "ownedSecret": status["secretRef"],
     })
@@ -228,9 +217,9 @@ fn record_facts(secret: &Secret) -> Value {
 }
 
 /// Waits until everything is as it was. Names what differs, without its value, which may be a plaintext.
-pub async fn as_before(world: &World, what: &str, before: &Facts, depth: Depth) {
+pub async fn as_before(world: &World, what: &str, before: &Facts) {
     eventually(&format!("everything to be as before ({what})"), SOON, async || {
-        let now = facts(world, depth).await?;
+        let now = facts(world).await?;
         let names: std::collections::BTreeSet<_> = before.keys().chain(now.keys()).collect();
         let differing: Vec<_> = names.into_iter().filter(|name| before.get(*name) != now.get(*name)).collect();
         let shown = |facts: &Facts, name: &String| match name.starts_with("Secret") {

@@ -15,8 +15,9 @@ use kube::{Api, api::DeleteParams};
 use serde_json::json;
 
 use crate::{
-    backup::{Backup, Depth, Facts, Part, as_before, facts, lose_namespace, lose_objects, lose_secrets},
+    backup::{Backup, Facts, Part, as_before, facts, lose_namespace, lose_objects, lose_secrets},
     helpers::{external, material, merge, verify},
+    rule_12_rotation::{request, rotated},
     support::{
         eventually,
         world::{Operator, SOON, World, gone, key_id, private_bed, record_json},
@@ -51,22 +52,18 @@ async fn populate(world: &World) {
         world.apply_data_key(name, spec).await;
         world.data_key_ready(name).await;
     }
-    // Two versions, and a data key with one before it.
+    // Two versions, and a data key with three before it, of which its Secret has one.
     world.annotate_key("orders", json!({metadata::ROTATE_REQUESTED_AT: "1"})).await;
-    let rotate = json!({"metadata": {"annotations": {metadata::ROTATE_REQUESTED_AT: "1"}}});
     eventually("orders to be rotated", SOON, async || {
         let status = world.keys().get("orders").await.map_err(|e| e.to_string())?.status.unwrap();
         if status.key_versions.len() == 2 { Ok(()) } else { Err("one version".to_owned()) }
     })
     .await;
-    merge(&world.data_keys(), "reports", rotate).await;
-    eventually("reports to be rotated, and delivered", SOON, async || {
-        let secret = world.secrets().get("reports").await.map_err(|e| e.to_string())?;
-        let rotated = secret.data.is_some_and(|data| data.contains_key("previous-plaintext"));
-        if rotated { Ok(()) } else { Err("not yet".to_owned()) }
-    })
-    .await;
-    world.data_key_ready("reports").await;
+    for times in 1..=3 {
+        world.clock.advance_days(1);
+        request(world, "reports", &times.to_string()).await;
+        rotated(world, "reports", times).await;
+    }
     world.clock.advance_days(8);
     world.key_says("erased", STALLED, "True", reason::KEY_DELETED).await;
 }
@@ -75,7 +72,7 @@ async fn populate(world: &World) {
 async fn backed_up(world: &World, operator: Operator) -> (Backup, Facts) {
     populate(world).await;
     operator.stop().await.unwrap();
-    (Backup::take(world).await, facts(world, Depth::Everything).await.unwrap())
+    (Backup::take(world).await, facts(world).await.unwrap())
 }
 
 /// What happens in a restore.
@@ -125,34 +122,8 @@ async fn restore(world: &World, name: &str, course: &[Act], backup: &Backup, bef
             Stalled(reason) => drop(world.key_says("orders", STALLED, "True", reason).await),
         }
     }
-    if keeps_former_data_keys(course) {
-        as_before(world, name, before, Depth::Everything).await;
-    } else {
-        as_before(world, name, &without_former(before), Depth::CurrentDataKeys).await;
-    }
+    as_before(world, name, before).await;
     operator.unwrap().stop().await.unwrap();
-}
-
-/// Whether the delivered Secrets are there before the operator can make them anew. The data keys before the current
-/// ones are in them and in status only, and status is not restored.
-fn keeps_former_data_keys(course: &[Act]) -> bool {
-    let needed = [Start, Restore(Keys), Restore(DataKeys), Restore(Records)];
-    let can_deliver = course.iter().rposition(|act| needed.contains(act));
-    course.iter().position(|act| *act == Restore(Delivered)) < can_deliver && course.contains(&Restore(Delivered))
-}
-
-/// The same facts without the data keys before the current ones.
-fn without_former(facts: &Facts) -> Facts {
-    let mut facts = facts.clone();
-    facts.retain(|name, _| !name.contains(" previous-"));
-    for (name, fact) in &mut facts {
-        if name.starts_with("data key") {
-            let mut value: serde_json::Value = serde_json::from_str(fact).unwrap();
-            value["history"].take();
-            *fact = value.to_string();
-        }
-    }
-    facts
 }
 
 /// The namespace stays, its objects come back: in any order, with the operator at work meanwhile, or only then.

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     helpers::{blob, foreign_secret, merge},
+    rule_12_rotation::rotated,
     support::world::{OPERATOR_NAMESPACE, World, apply},
     users::{WRITE, allowed, cluster_user, forget, refused, rule, user},
 };
@@ -75,35 +76,46 @@ async fn rule_18_bringing_a_ciphertext_needs_decrypt() {
     });
     let said =
         refused("spec.ciphertextBlob", async || apply(&maker, "brought", "DataKey", in_spec.clone()).await).await;
-    for part in ["decrypt", "spec.ciphertextBlob", metadata::CIPHERTEXT_BLOB, "cmk-decrypter"] {
+    let annotations = [metadata::CIPHERTEXT_BLOB, metadata::CIPHERTEXT_HISTORY];
+    for part in ["decrypt", "spec.ciphertextBlob", annotations[0], annotations[1], "cmk-decrypter"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     allowed("spec.ciphertextBlob", async || apply(&decrypter, "brought", "DataKey", in_spec.clone()).await).await;
     world.data_key_ready("brought").await;
 
-    let annotated: DataKey = serde_json::from_value(json!({
-        "apiVersion": "kms.cmk-operator.dev/v1alpha1", "kind": "DataKey",
-        "metadata": {"name": "annotated", "annotations": {metadata::CIPHERTEXT_BLOB: given}},
-        "spec": {"keyRef": {"name": "orders"}},
-    }))
-    .unwrap();
-    let create = PostParams::default();
-    refused("the annotation", async || maker.create(&create, &annotated).await).await;
-    allowed("the annotation", async || decrypter.create(&create, &annotated).await).await;
-    // Allowed, and of no use to them all the same.
-    world.data_key_says("annotated", STALLED, "True", reason::FOREIGN_CIPHERTEXT).await;
+    let history = json!([{"ciphertextBlob": given, "generatedAt": "2026-01-01T00:00:00Z"}]).to_string();
+    for (name, annotation, value) in [("annotated", annotations[0], &given), ("former", annotations[1], &history)] {
+        let annotated: DataKey = serde_json::from_value(json!({
+            "apiVersion": "kms.cmk-operator.dev/v1alpha1", "kind": "DataKey",
+            "metadata": {"name": name, "annotations": {annotation: value}}, "spec": {"keyRef": {"name": "orders"}},
+        }))
+        .unwrap();
+        let create = PostParams::default();
+        refused(annotation, async || maker.create(&create, &annotated).await).await;
+        allowed(annotation, async || decrypter.create(&create, &annotated).await).await;
+        // Allowed, and of no use to them all the same.
+        world.data_key_says(name, STALLED, "True", reason::FOREIGN_CIPHERTEXT).await;
+    }
 
     // On an object that is there: brought counts, taken away or left alone does not.
     allowed("a data key", async || apply(&maker, "plain", "DataKey", json!({"keyRef": {"name": "orders"}})).await)
         .await;
     world.data_key_ready("plain").await;
-    let annotate =
-        |value: Value| Patch::Merge(json!({"metadata": {"annotations": {metadata::CIPHERTEXT_BLOB: value}}}));
+    let annotate = |name: &str, value: Value| Patch::Merge(json!({"metadata": {"annotations": {name: value}}}));
     let params = PatchParams::default();
-    refused("an update", async || maker.patch("plain", &params, &annotate(json!(given))).await).await;
     let label = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
-    allowed("a label", async || maker.patch("plain", &params, &label).await).await;
-    allowed("taking it away", async || maker.patch("plain", &params, &annotate(Value::Null)).await).await;
+    // With a history as well, which is there to be changed.
+    merge(&world.data_keys(), "plain", json!({"metadata": {"annotations": {metadata::ROTATE_REQUESTED_AT: "1"}}}))
+        .await;
+    rotated(&world, "plain", 1).await;
+    for (annotation, brought) in [(annotations[0], &given), (annotations[1], &history)] {
+        let brought = annotate(annotation, json!(brought));
+        refused("an update", async || maker.patch("plain", &params, &brought).await).await;
+        allowed("a label", async || maker.patch("plain", &params, &label).await).await;
+        let taken = annotate(annotation, Value::Null);
+        allowed("taking it away", async || maker.patch("plain", &params, &taken).await).await;
+        allowed("an update", async || decrypter.patch("plain", &params, &brought).await).await;
+    }
     operator.stop().await.unwrap();
 }
 
@@ -206,8 +218,10 @@ async fn rule_18_without_key_ref_only_a_ciphertext_needs_a_right() {
     let brought = json!({"ciphertextBlob": "Y2sB"});
     let said = refused("a ciphertext", async || apply(&maker, "brought", "DataKey", brought.clone()).await).await;
     assert!(said.contains(&format!("{}/acs-datakey", world.namespace)) && said.contains("decrypt"), "{said}");
-    let annotate = Patch::Merge(json!({"metadata": {"annotations": {metadata::CIPHERTEXT_BLOB: "Y2sB"}}}));
-    refused("the annotation", async || maker.patch("dek", &PatchParams::default(), &annotate).await).await;
+    for annotation in [metadata::CIPHERTEXT_BLOB, metadata::CIPHERTEXT_HISTORY] {
+        let annotate = Patch::Merge(json!({"metadata": {"annotations": {annotation: "Y2sB"}}}));
+        refused(annotation, async || maker.patch("dek", &PatchParams::default(), &annotate).await).await;
+    }
 
     let rules = json!([write(), rule(&["customermasterkeys"], &["decrypt"], &["acs-datakey"])]);
     let decrypter = data_keys(&user(&world, &world.namespace, "decrypter", rules).await, &world.namespace);

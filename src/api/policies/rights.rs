@@ -3,7 +3,7 @@
 use super::{
     GROUP, Policy, VERSION,
     draft::{Draft, annotation, cel_string, rule},
-    metadata::{ADOPT_KEYS, CIPHERTEXT_BLOB, SERVICE_KEY},
+    metadata::{ADOPT_KEYS, CIPHERTEXT_BLOB, CIPHERTEXT_HISTORY, SERVICE_KEY},
 };
 use crate::api::cluster_key_store::DEFAULT_STORE;
 
@@ -56,19 +56,22 @@ pub fn use_a_key() -> Policy {
 }
 
 /// Whoever brings a ciphertext gets its plaintext in a Secret: that is decryption. It can be brought in the spec
-/// or, where status is gone, in the annotation (rule 12); moving it from one to the other counts, taking it
-/// away does not.
+/// or, where status is gone, in the annotations, of which one has the data keys before (rule 12); moving it from one to
+/// the other counts, taking it away does not.
 pub fn bring_a_ciphertext() -> Policy {
-    let annotation = |object: &str| annotation(object, CIPHERTEXT_BLOB);
+    let current = |object: &str| annotation(object, CIPHERTEXT_BLOB);
+    let history = |object: &str| annotation(object, CIPHERTEXT_HISTORY);
     let spec = |object: &str| format!("{object}.spec.?ciphertextBlob.orValue('')");
     let brought = |of: &dyn Fn(&str) -> String| {
         let (new, old) = (of("object"), of("oldObject"));
         format!("({new} != '' && (oldObject == null || {new} != {old}))")
     };
-    let refusal =
-        format!("may not bring a ciphertext (spec.ciphertextBlob, or the annotation {CIPHERTEXT_BLOB}) of the key");
+    let refusal = format!(
+        "may not bring a ciphertext (spec.ciphertextBlob, or the annotation {CIPHERTEXT_BLOB} or {CIPHERTEXT_HISTORY}) of \
+         the key"
+    );
     about_its_key("bring-ciphertext")
-        .when("brings-a-ciphertext", format!("{} || {}", brought(&annotation), brought(&spec)))
+        .when("brings-a-ciphertext", format!("{} || {} || {}", brought(&current), brought(&history), brought(&spec)))
         .require(may_with_its_key("decrypt"), "decrypt on the CustomerMasterKey of the DataKey is missing")
         .saying(lacking_on_its_key(&refusal, "decrypt", "cmk-decrypter"))
         .finish()

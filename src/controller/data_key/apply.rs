@@ -11,7 +11,7 @@ use super::{
     plan::{Observed, Step, plan},
 };
 use crate::{
-    api::{DataKey, data_key::SecretDeletionPolicy, metadata},
+    api::{DataKey, data_key::SecretDeletionPolicy},
     cluster::{ApiError, Cluster},
     controller::{Context, Outcome, PassError, events::announce},
     store::KeyStore,
@@ -70,9 +70,8 @@ async fn carry_out<C: Cluster, S: KeyStore>(
             Err(error) => return Err(error.into()),
         },
         Step::WriteStatus(status) => return write_status(context, object, *status).await,
-        Step::Annotate(text) => {
-            let patch = json!({"annotations": {metadata::CIPHERTEXT_BLOB: text}});
-            let written = context.cluster.patch_metadata(object, patch).await?;
+        Step::Annotate(annotations) => {
+            let written = context.cluster.patch_metadata(object, json!({ "annotations": annotations })).await?;
             context.expectations.wrote(KIND, &written);
             return Ok(written);
         }

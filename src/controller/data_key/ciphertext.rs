@@ -3,9 +3,9 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use kube::ResourceExt;
 
-use super::delivery::SecretObject;
+use super::{annotations, delivery::SecretObject};
 use crate::{
-    api::{DataKey, metadata},
+    api::{DataKey, data_key::FormerDataKey, metadata},
     kms::{EncryptionContext, encryption_context::DuplicateKey},
 };
 
@@ -49,21 +49,27 @@ impl Ciphertext {
         ours.ciphertext_blob().map(|text| found(Source::Secret, text))
     }
 
+    /// That of a data key before, of the annotation.
+    pub fn annotated(former: FormerDataKey) -> Self {
+        Self { source: Source::Annotation, text: former.ciphertext_blob }
+    }
+
     /// Its bytes, unless it is not base64.
     pub fn bytes(&self) -> Option<Vec<u8>> {
         BASE64_STANDARD.decode(&self.text).ok()
     }
 }
 
-/// The ciphertexts in our own Secret that status does not know, the newest last: what is left of `status.history`
-/// where that was lost. Not where the data key was given, as anybody may have made others under its context.
+/// The ciphertexts in our own Secret that neither status nor, where that was lost, the annotations know, the newest last.
+/// Not where the data key was given, as anybody may have made others under its context.
 pub fn unknown(object: &DataKey, secret: Option<&SecretObject>, current: &Ciphertext) -> Vec<String> {
     if current.source == Source::Spec {
         return Vec::new();
     }
     let history = object.status.as_ref().map(|status| &status.history[..]).unwrap_or_default();
-    let is_known =
-        |text: &String| *text == current.text || history.iter().any(|former| former.ciphertext_blob == *text);
+    let annotated = annotations::history(object).unwrap_or_default();
+    let former = history.iter().chain(&annotated).map(|former| &former.ciphertext_blob);
+    let is_known = |text: &String| *text == current.text || former.clone().any(|known| known == text);
     let Some(ours) = secret.filter(|s| s.is_of(object)) else { return Vec::new() };
     let mut found: Vec<_> = [ours.previous_ciphertext_blob(), ours.ciphertext_blob()].into_iter().flatten().collect();
     found.retain(|text| !is_known(text));

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
 use super::{
+    annotations::{self, Malformed},
     ciphertext::{Ciphertext, Source},
     plan::{Observed, Plan, Step},
     rotation::{self, MAX_HISTORY, Refusal},
@@ -51,7 +52,8 @@ fn with_conditions(o: &Observed, status: DataKeyStatus, standing: &Standing, now
 fn stored(o: &Observed, text: &str, now: Timestamp) -> DataKeyStatus {
     let header = BASE64_STANDARD.decode(text).ok().and_then(|blob| parse_header(&blob).ok());
     let before = o.object.status.clone().unwrap_or_default();
-    let generated_at = Some(Time(to_seconds(now)));
+    let known = annotations::generated_at(&o.object, text, now);
+    let generated_at = known.or_else(|| Some(Time(to_seconds(now))));
     let answered = rotation::request(&o.object).filter(|_| o.object.spec.ciphertext_blob.is_none());
     let status = DataKeyStatus {
         key_id: header.map(|h| h.key_id.to_string()),
@@ -70,7 +72,8 @@ fn delivering() -> Standing {
 }
 
 /// The status that stores a generated ciphertext. One that is there goes into the history in the same write, and the
-/// request for the rotation is answered in it, so that it happens once.
+/// request for the rotation is answered in it, so that it happens once. Where status was lost, and the current data key
+/// everywhere, the history of the annotation is taken over.
 pub fn generated(o: &Observed, text: &str, now: Timestamp) -> DataKeyStatus {
     let mut status = stored(o, text, now);
     let before = o.object.status.as_ref();
@@ -78,6 +81,7 @@ pub fn generated(o: &Observed, text: &str, now: Timestamp) -> DataKeyStatus {
         let generated_at = before.and_then(|status| status.generated_at.clone()).unwrap_or(Time(to_seconds(now)));
         status.history.push(FormerDataKey { ciphertext_blob, generated_at });
     }
+    status.history.extend(o.annotated.iter().flatten().map(|found| found.former.clone()));
     status
 }
 
@@ -127,8 +131,23 @@ pub fn service_key_made() -> EventNote {
     EventNote::normal(reason::SERVICE_KEY_CREATED, "Create", message)
 }
 
-/// The plan that stores a ciphertext that was found elsewhere than in status.
-pub fn take_over(o: &Observed, ciphertext: &Ciphertext, now: Timestamp) -> Plan {
+/// The Event about earlier data keys, so many, that were taken over without a current one.
+pub fn history_found(earlier: usize) -> Vec<EventNote> {
+    if earlier == 0 {
+        return Vec::new();
+    }
+    let message = format!(
+        "Status was lost, and with it the current data key, as the annotation {} is gone and no Secret has it: a new one \
+         was generated. Of the earlier ones {earlier} were taken over into status.history, from the annotation {}.",
+        metadata::CIPHERTEXT_BLOB,
+        metadata::CIPHERTEXT_HISTORY
+    );
+    vec![EventNote::warning(reason::DATA_KEY_ADOPTED, "Adopt", message)]
+}
+
+/// The plan that stores a ciphertext that was found elsewhere than in status, and in the same write what was found of the
+/// history.
+pub fn take_over(o: &Observed, ciphertext: &Ciphertext, history: Vec<FormerDataKey>, now: Timestamp) -> Plan {
     let from = match ciphertext.source {
         Source::Spec | Source::Status => None,
         Source::Annotation => Some("its annotation"),
@@ -136,12 +155,18 @@ pub fn take_over(o: &Observed, ciphertext: &Ciphertext, now: Timestamp) -> Plan 
     };
     let events = from
         .map(|from| {
-            let message = format!("Status was lost; the data key was taken over from {from}.");
+            let earlier = match history.len() {
+                0 => String::new(),
+                count => format!(" Earlier ones in status.history: {count}."),
+            };
+            let message = format!("Status was lost; the data key was taken over from {from}.{earlier}");
             EventNote::normal(reason::DATA_KEY_ADOPTED, "Adopt", message)
         })
         .into_iter()
         .collect();
-    Plan { step: Step::WriteStatus(Box::new(stored(o, &ciphertext.text, now))), events }
+    let mut status = stored(o, &ciphertext.text, now);
+    status.history.extend(history);
+    Plan { step: Step::WriteStatus(Box::new(status)), events }
 }
 
 fn secret_name(o: &Observed) -> String {
@@ -276,6 +301,19 @@ pub fn history_full(o: &Observed) -> Standing {
     )
 }
 
+/// A rotation is due, and the annotations have no room for the data key that it would replace.
+pub fn annotations_full(o: &Observed) -> Standing {
+    Standing::stalled(
+        reason::HISTORY_FULL,
+        format!(
+            "A rotation is due, and the annotations of this DataKey, which may have 256 KiB, have no room for one more data \
+             key in {}. Secret {} stays delivered. Remove annotations that are not the operator's.",
+            metadata::CIPHERTEXT_HISTORY,
+            secret_name(o)
+        ),
+    )
+}
+
 /// The Secret holds data keys that status has no room for.
 pub fn no_room_for_strays(o: &Observed) -> Standing {
     let name = secret_name(o);
@@ -296,6 +334,34 @@ pub fn foreign_history(o: &Observed) -> Standing {
             "The newest entry of status.history was not made for this DataKey by the key that {} has now: the Secret is \
              left as it is. Restore status from a backup.",
             master(o)
+        ),
+    )
+}
+
+/// An entry of the annotation with the data keys before, counted from 0, is not this DataKey's.
+pub fn foreign_annotated(o: &Observed, index: usize) -> Standing {
+    Standing::stalled(
+        reason::FOREIGN_CIPHERTEXT,
+        format!(
+            "Entry {} of the annotation {} was not made for this DataKey by the key that {} has now: nothing is delivered. \
+             Restore the annotation from a backup, or take this entry out of it; it can be given in \
+             spec.ciphertextBlob of a new DataKey.",
+            index + 1,
+            metadata::CIPHERTEXT_HISTORY,
+            master(o)
+        ),
+    )
+}
+
+/// The annotation with the data keys before can't be read.
+pub fn malformed_history(malformed: Malformed) -> Standing {
+    let name = metadata::CIPHERTEXT_HISTORY;
+    Standing::stalled(
+        reason::FOREIGN_CIPHERTEXT,
+        format!(
+            "Status was lost, and the annotation {name} is {malformed}: nothing is delivered. Restore the annotation from \
+             a backup. If there is none, copy what is in it and remove it: the earlier data keys that only it has can then \
+             be given in spec.ciphertextBlob of new DataKeys."
         ),
     )
 }

@@ -4,12 +4,13 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use kube::ResourceExt;
 
 use super::{
+    annotations,
     ciphertext::{Ciphertext, encryption_context, unknown},
     delivery::SecretObject,
-    plan::{Found, Observed},
+    plan::{Found, FoundFormer, Observed},
 };
 use crate::{
-    api::DataKey,
+    api::{DataKey, data_key::FormerDataKey},
     cluster::{Cluster, KeyObjectView},
     controller::{Context, PassError},
     crypto::Plaintext,
@@ -32,8 +33,16 @@ pub async fn gather<C: Cluster, S: KeyStore>(context: &Context<C, S>, object: Da
     let encryption_context = encryption_context(&object).map_err(|e| StoreError::Crypto(e.to_string()))?;
     let ciphertext = Ciphertext::find(&object, secret.as_ref());
     let (mut opened, mut previous, mut strays) = (None, None, Vec::new());
+    let mut annotated = Ok(Vec::new());
+    let opener = |key| Opener { store: &*context.store, key, context: &encryption_context };
+    if let Ok(Some(key)) = &key {
+        annotated = match annotations::history(&object) {
+            Ok(history) => Ok(opener(key).find_all(history).await),
+            Err(malformed) => Err(malformed),
+        };
+    }
     if let (Some(ciphertext), Ok(Some(key))) = (&ciphertext, &key) {
-        let opener = Opener { store: &*context.store, key, context: &encryption_context };
+        let opener = opener(key);
         opened = opener.open(ciphertext.bytes()).await;
         if let Some(former) = delivered_previous(&object) {
             previous = Some(opener.find(former).await.opened);
@@ -53,6 +62,7 @@ pub async fn gather<C: Cluster, S: KeyStore>(context: &Context<C, S>, object: Da
         ciphertext,
         opened,
         previous,
+        annotated,
         strays,
         no_new_keys: context.no_new_keys,
         service_key_made: false,
@@ -99,5 +109,14 @@ impl<S: KeyStore> Opener<'_, S> {
     async fn find(&self, text: String) -> Found {
         let opened = self.open(BASE64_STANDARD.decode(&text).ok()).await;
         Found { text, opened: opened.unwrap_or(Err(StoreError::InvalidCiphertext)) }
+    }
+
+    async fn find_all(&self, history: Vec<FormerDataKey>) -> Vec<FoundFormer> {
+        let mut all = Vec::new();
+        for former in history {
+            let opened = self.find(former.ciphertext_blob.clone()).await.opened;
+            all.push(FoundFormer { former, opened });
+        }
+        all
     }
 }

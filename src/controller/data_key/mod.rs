@@ -1,6 +1,7 @@
 //! Delivers data keys: generated once, their ciphertext stored before any Secret exists, so that the Secret can
 //! always be made again (design, rules 12 to 15).
 
+mod annotations;
 mod apply;
 mod ciphertext;
 mod delivery;

@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use serde_json::Value;
 
 use super::{
+    annotations::{self, Malformed},
     ciphertext::{Ciphertext, Source},
     delivery::{self, Contents, Difference, Previous, SecretObject},
     describe,
@@ -15,7 +17,6 @@ use crate::{
         CustomerMasterKey, DataKey, DataKeyStatus,
         conditions::{self, READY, Standing, reason},
         data_key::FormerDataKey,
-        metadata,
     },
     cluster::{EventNote, KeyObjectView, NamespaceView},
     crypto::Plaintext,
@@ -45,12 +46,22 @@ pub struct Observed {
     pub opened: Option<Result<Plaintext, StoreError>>,
     /// What the data key before decrypts to. None without one, or where its plaintext is not delivered.
     pub previous: Option<Result<Plaintext, StoreError>>,
-    /// The ciphertexts in our own Secret that status does not know, the newest last.
+    /// The data keys before, of the annotation, where status was lost: the newest last.
+    pub annotated: Result<Vec<FoundFormer>, Malformed>,
+    /// The ciphertexts in our own Secret that neither status nor the annotations know, the newest last.
     pub strays: Vec<Found>,
     /// No new keys are to be made (design, rule 20).
     pub no_new_keys: bool,
     /// The namespace's service key was asked for in this pass. The watch has yet to show it.
     pub service_key_made: bool,
+}
+
+/// A data key before that was found, and what it decrypts to.
+pub struct FoundFormer {
+    /// As it was written.
+    pub former: FormerDataKey,
+    /// The plaintext.
+    pub opened: Result<Plaintext, StoreError>,
 }
 
 /// A ciphertext that was found, and what it decrypts to.
@@ -67,8 +78,8 @@ pub enum Step {
     CreateServiceKey(Box<CustomerMasterKey>),
     /// Generate a data key, and store its ciphertext in status; one that is there goes into its history.
     Generate(StoredKey),
-    /// Store a ciphertext that was found, in the annotation.
-    Annotate(String),
+    /// Have the annotations say what status says: a merge patch of them.
+    Annotate(Value),
     /// Create the Secret.
     CreateSecret(SecretObject),
     /// Replace the Secret.
@@ -121,17 +132,18 @@ fn next(o: &Observed, now: Timestamp) -> Said {
     let Some(master) = &o.master else { return no_master(o) };
     let key = usable_key(o, master)?;
     let Some(ciphertext) = &o.ciphertext else {
-        return generate(o, key, now).map(Plan::just);
+        let events = describe::history_found(own_annotated(o, key, now)?.len());
+        return Ok(Plan { step: generate(o, key, now)?, events });
     };
     let plaintext = opened(o, key, ciphertext, now)?;
 
     // The ciphertext is stored, twice, before any Secret exists (rule 12), and whatever the Secret alone has is
     // stored before it is replaced.
     if o.object.status.as_ref().and_then(|s| s.ciphertext_blob.as_ref()) != Some(&ciphertext.text) {
-        return Ok(describe::take_over(o, ciphertext, now));
+        return Ok(describe::take_over(o, ciphertext, recovered(o, key, ciphertext, now)?, now));
     }
-    if o.object.annotations().get(metadata::CIPHERTEXT_BLOB) != Some(&ciphertext.text) {
-        return Ok(Plan::just(Step::Annotate(ciphertext.text.clone())));
+    if let Some(annotations) = annotations::correction(&o.object) {
+        return Ok(Plan::just(Step::Annotate(annotations)));
     }
     let strays = own_strays(o, key, now)?;
     if !strays.is_empty() {
@@ -158,7 +170,8 @@ fn no_master(o: &Observed) -> Said {
     if o.no_new_keys {
         return Err(describe::creation_paused(o));
     }
-    let key = service_key(&o.object, o.ciphertext.as_ref());
+    let former = || annotations::history(&o.object).ok()?.pop().map(Ciphertext::annotated);
+    let key = service_key(&o.object, o.ciphertext.clone().or_else(former).as_ref());
     Ok(Plan::just(Step::CreateServiceKey(Box::new(key))))
 }
 
@@ -239,6 +252,38 @@ fn own_strays(o: &Observed, key: &StoredKey, now: Timestamp) -> Result<Vec<Forme
     Ok(own)
 }
 
+/// The data keys before, of the annotation. Each has to be this DataKey's: whoever could add another one to the list would
+/// have it delivered.
+fn own_annotated(o: &Observed, key: &StoredKey, now: Timestamp) -> Result<Vec<FormerDataKey>, Standing> {
+    let found = o.annotated.as_ref().map_err(|malformed| describe::malformed_history(*malformed))?;
+    for (index, FoundFormer { opened, .. }) in found.iter().enumerate() {
+        match opened {
+            Ok(plaintext) if plaintext.len() == o.object.spec.length() => {}
+            Ok(_) => return Err(describe::foreign_annotated(o, index)),
+            Err(error) if is_foreign(error) => return Err(describe::foreign_annotated(o, index)),
+            Err(error) => return Err(describe::can_not_open(o, key, error, now)),
+        }
+    }
+    Ok(found.iter().map(|found| found.former.clone()).collect())
+}
+
+/// What is left of a lost history, the newest last: that of the annotation, and what the Secret alone has, unless that is
+/// more than there is room for, which is said later.
+fn recovered(
+    o: &Observed,
+    key: &StoredKey,
+    current: &Ciphertext,
+    now: Timestamp,
+) -> Result<Vec<FormerDataKey>, Standing> {
+    let mut history = own_annotated(o, key, now)?;
+    history.retain(|former| former.ciphertext_blob != current.text);
+    let strays = own_strays(o, key, now)?;
+    if o.history().len() + history.len() + strays.len() <= MAX_HISTORY {
+        history.extend(strays);
+    }
+    Ok(history)
+}
+
 /// Takes data keys into the history that were found in the Secret only.
 fn take_in(o: &Observed, strays: Vec<FormerDataKey>, now: Timestamp) -> Said {
     if o.history().len() + strays.len() > MAX_HISTORY {
@@ -286,6 +331,7 @@ fn rotate(o: &Observed, key: &StoredKey, now: Timestamp) -> Said {
         Rotation::NotNow => describe::delivered(o),
         Rotation::Refused(refusal) => describe::rotation_refused(refusal),
         Rotation::HistoryFull => describe::history_full(o),
+        Rotation::AnnotationsFull => describe::annotations_full(o),
     };
     Err(standing)
 }

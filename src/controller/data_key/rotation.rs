@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
+use super::annotations;
 use crate::{
     api::{
         DataKey, DataKeySpec,
@@ -36,6 +37,8 @@ pub enum Rotation {
     Refused(Refusal),
     /// A rotation is due, and status has no room for one data key more.
     HistoryFull,
+    /// A rotation is due, and the annotations, with those of others, have no room for one data key more.
+    AnnotationsFull,
 }
 
 impl Rotation {
@@ -53,6 +56,7 @@ impl Rotation {
         match requested || is_due {
             false => Self::NotNow,
             true if status.history.len() >= MAX_HISTORY => Self::HistoryFull,
+            true if !annotations::have_room(object) => Self::AnnotationsFull,
             true => Self::Now,
         }
     }

@@ -1,5 +1,6 @@
 //! `plan`, a row a branch: what is decided from what was observed.
 
+mod history;
 mod rotation;
 mod sharing;
 
@@ -8,19 +9,22 @@ use std::sync::Arc;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
+use kube::ResourceExt;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
+    annotations,
     ciphertext::{Ciphertext, encryption_context, unknown},
     delivery::SecretObject,
     describe,
-    plan::{Found, Observed, Plan, Step, plan},
+    plan::{Found, FoundFormer, Observed, Plan, Step, plan},
 };
 use crate::{
     api::{
         DataKey, DataKeyStatus,
         conditions::{self, READY, RECONCILING, STALLED, reason},
+        data_key::FormerDataKey,
         metadata,
     },
     cluster::{KeyObjectView, NamespaceView},
@@ -82,6 +86,7 @@ impl Case {
             ciphertext: None,
             opened: None,
             previous: None,
+            annotated: Ok(Vec::new()),
             strays: Vec::new(),
             no_new_keys: false,
             service_key_made: false,
@@ -126,6 +131,8 @@ impl Case {
         let former = o.object.status.as_ref().and_then(|status| status.history.last());
         let with_plaintext = !o.object.spec.without_plaintext.unwrap_or(false);
         o.previous = former.filter(|_| with_plaintext).map(|former| open(&former.ciphertext_blob));
+        let found = |former: FormerDataKey| FoundFormer { opened: open(&former.ciphertext_blob), former };
+        o.annotated = annotations::history(&o.object).map(|history| history.into_iter().map(found).collect());
         let strays = o.ciphertext.as_ref().map(|current| unknown(&o.object, o.secret.as_ref(), current));
         let found = |text: String| Found { opened: open(&text), text };
         o.strays = strays.into_iter().flatten().map(found).collect();
@@ -161,9 +168,13 @@ impl Case {
                 o.object.status = Some(describe::generated(o, &text, self.now));
                 self.generated.push(text);
             }
-            Step::Annotate(text) => {
-                let annotations = o.object.metadata.annotations.get_or_insert_default();
-                annotations.insert(metadata::CIPHERTEXT_BLOB.into(), text);
+            Step::Annotate(patch) => {
+                for (name, value) in patch.as_object().unwrap() {
+                    match value.as_str() {
+                        Some(text) => o.object.annotations_mut().insert(name.clone(), text.to_owned()),
+                        None => o.object.annotations_mut().remove(name),
+                    };
+                }
             }
             Step::CreateSecret(secret) | Step::ReplaceSecret(secret) => o.secret = Some(secret),
             Step::WriteStatus(status) => o.object.status = Some(*status),
@@ -326,7 +337,9 @@ fn rule_12_first_status_then_the_annotation_then_the_secret() {
         o.object.metadata.annotations = Some([(metadata::CIPHERTEXT_BLOB.to_owned(), "BBBB".to_owned())].into());
     };
     for case in [new().stored(), new().stored().with(other)] {
-        assert!(matches!(case.gathered().plan().step, Step::Annotate(text) if text == BLOB));
+        assert!(
+            matches!(case.gathered().plan().step, Step::Annotate(patch) if patch == json!({metadata::CIPHERTEXT_BLOB: BLOB}))
+        );
     }
 
     // In both: delivered, and said to be.

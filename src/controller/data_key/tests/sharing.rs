@@ -3,7 +3,7 @@
 use kube::ResourceExt;
 
 use super::*;
-use crate::{api::allowed_namespaces::AllowedNamespaces, controller::data_key::service_key::service_key};
+use crate::api::allowed_namespaces::AllowedNamespaces;
 
 /// A DataKey under the key `vault/orders`, which allows these namespaces.
 fn shared(allowed: Value) -> Case {
@@ -109,10 +109,14 @@ fn a_service_key_made_for_an_old_ciphertext_names_its_key() {
     let text = BASE64_STANDARD.encode(&blob);
     let stored =
         Case::new(json!({})).with(|o| o.object.status.get_or_insert_default().ciphertext_blob = Some(text.clone()));
+    let history = json!([{"ciphertextBlob": text, "generatedAt": now().to_string()}]).to_string();
+    let former = Case::new(json!({}))
+        .with(|o| drop(o.object.annotations_mut().insert(metadata::CIPHERTEXT_HISTORY.into(), history.clone())));
     let given = Case::new(json!({"ciphertextBlob": text}));
-    for (case, expected) in [(stored, Some(Uuid::from_u128(9).to_string())), (given, None)] {
-        let case = case.with(|o| o.object.spec.key_ref = None).gathered();
-        let key = service_key(&case.observed.object, case.observed.ciphertext.as_ref());
+    let id = Some(Uuid::from_u128(9).to_string());
+    for (case, expected) in [(stored, id.clone()), (former, id), (given, None)] {
+        let case = case.with(|o| (o.object.spec.key_ref, o.master) = (None, None)).gathered();
+        let Step::CreateServiceKey(key) = case.plan().step else { panic!("no service key is made") };
         assert_eq!(key.annotations().get(metadata::KEY_ID), expected.as_ref());
     }
 }
