@@ -26,6 +26,7 @@ mod rule_10_aliases;
 mod rule_11_adoption;
 mod rule_12_data_keys;
 mod rule_12_history;
+mod rule_12_lost_status;
 mod rule_12_rotation;
 mod rule_12_service_key;
 mod rule_13_states;
