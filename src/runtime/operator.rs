@@ -144,21 +144,19 @@ pub async fn operate(
     let (records_ready, records_listed) = watch::channel(false);
     let namespace = settings.namespace.clone();
     let (aliases_ready, aliases_listed) = watch::channel(false);
-    let stored = (client.clone(), namespace.clone(), store);
-    let (client, namespace, store) = stored.clone();
     let usage = store.usage();
-    services.spawn(watches::records(client, namespace, store, triggers.clone(), records_ready));
-    let (client, namespace, store) = stored;
+    let records = watches::records(client.clone(), namespace.clone(), store.clone(), triggers.clone(), records_ready);
+    let aliases = watches::aliases(client.clone(), namespace.clone(), store.clone(), triggers.clone(), aliases_ready);
+    services.spawn(records);
+    services.spawn(aliases);
     services.spawn({
-        let (store, metrics) = (store.clone(), context.metrics.clone());
-        let (records, aliases) = (records_listed.clone(), aliases_listed.clone());
+        let (metrics, records, aliases) = (context.metrics.clone(), records_listed.clone(), aliases_listed.clone());
         async move {
             on(records).await;
             on(aliases).await;
             root_key_rewrap::rewrap(store, metrics).await;
         }
     });
-    services.spawn(watches::aliases(client.clone(), namespace.clone(), store, triggers.clone(), aliases_ready));
     services.spawn(watches::namespaces(client.clone(), namespaces, triggers.clone()));
     let (stores_changed, stores) = watch::channel(());
     services.spawn(watches::key_stores(client.clone(), key_stores, triggers.clone(), stores_changed));

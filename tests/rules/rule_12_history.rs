@@ -7,6 +7,7 @@ use cmk_operator::api::{
     data_key::FormerDataKey,
     metadata,
 };
+use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, PostParams},
@@ -85,16 +86,22 @@ async fn rule_12_restored_without_status_and_secret_a_data_key_has_its_whole_his
     operator.stop().await.unwrap();
 }
 
-#[tokio::test]
-async fn rule_12_status_wins_over_the_annotation_with_the_history() {
-    let (world, operator) = with_key("r12-wins2").await;
+/// The data key `dek`, rotated once, and its Secret. There is another one, `other`.
+async fn rotated_beside_another(world: &World) -> (DataKey, Secret) {
     for name in ["dek", "other"] {
         world.apply_data_key(name, under_orders(json!({}))).await;
         world.data_key_ready(name).await;
     }
-    request(&world, "dek", "1").await;
-    let before = rotated(&world, "dek", 1).await;
-    let secret = holds_both(&world, &before).await;
+    request(world, "dek", "1").await;
+    let before = rotated(world, "dek", 1).await;
+    let secret = holds_both(world, &before).await;
+    (before, secret)
+}
+
+#[tokio::test]
+async fn rule_12_status_wins_over_the_annotation_with_the_history() {
+    let (world, operator) = with_key("r12-wins2").await;
+    let (before, secret) = rotated_beside_another(&world).await;
     let text = &before.annotations()[metadata::CIPHERTEXT_HISTORY];
     let foreign = text.replace(&history(&before)[0], &blob(&world.data_key_ready("other").await));
     for value in [json!(foreign), json!("[]"), json!("nonsense"), Value::Null] {
@@ -115,13 +122,7 @@ async fn rule_12_status_wins_over_the_annotation_with_the_history() {
 #[tokio::test]
 async fn rule_12_a_foreign_entry_of_an_annotated_history_is_never_delivered() {
     let (world, operator) = with_key("r12-foreign2").await;
-    for name in ["dek", "other"] {
-        world.apply_data_key(name, under_orders(json!({}))).await;
-        world.data_key_ready(name).await;
-    }
-    request(&world, "dek", "1").await;
-    let before = rotated(&world, "dek", 1).await;
-    let secret = holds_both(&world, &before).await;
+    let (before, secret) = rotated_beside_another(&world).await;
     let own = annotated_history(&before);
     let mut with_foreign = own.clone();
     with_foreign.push(FormerDataKey { ciphertext_blob: blob(&world.data_key_ready("other").await), ..own[0].clone() });

@@ -28,7 +28,7 @@ pub async fn gather<C: Cluster, S: KeyStore>(
         Freshness::Watched => context.cluster.namespace(&slot.namespace).await?,
         Freshness::Live => context.cluster.namespace_now(&slot.namespace).await?,
     };
-    let key = match find(context, &object, &slot, freshness).await {
+    let key = match find(&*context.store, &slot, object.spec.key_id.as_deref(), freshness).await {
         Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict)) => return Err(error.into()),
         found => found,
     };
@@ -63,19 +63,23 @@ pub async fn gather<C: Cluster, S: KeyStore>(
     Ok(observed)
 }
 
-async fn find<C: Cluster, S: KeyStore>(
-    context: &Context<C, S>,
-    object: &CustomerMasterKey,
+/// What a store holds for the object in a slot, which may adopt the key of an id (design, rule 11).
+///
+/// # Errors
+/// The store's.
+pub async fn find<S: KeyStore>(
+    store: &S,
     slot: &KeySlot,
+    adopts: Option<&str>,
     freshness: Freshness,
 ) -> Result<SlotView, StoreError> {
     // An id that is no UUID, which admission refuses, is the id of no key.
-    match object.spec.key_id.as_deref().map(|id| id.parse().unwrap_or_default()) {
+    match adopts.map(|id| id.parse().unwrap_or_default()) {
         Some(id) => {
-            let current = context.store.find_by_id(&slot.store, id, freshness).await?;
+            let current = store.find_by_id(&slot.store, id, freshness).await?;
             Ok(SlotView { current, ..SlotView::default() })
         }
-        None => context.store.find(slot, freshness).await,
+        None => store.find(slot, freshness).await,
     }
 }
 
@@ -86,12 +90,15 @@ pub async fn aliases<C: Cluster, S: KeyStore>(
 ) -> Result<AliasFacts, PassError> {
     let slot = slot(&observed.object);
     let declared = observed.object.spec.full_alias();
+    let current = observed.key.as_ref().ok().and_then(|view| view.current.as_ref());
     let holder = match declared {
         Some(alias) => {
             let slot = AliasSlot { store: slot.store, namespace: slot.namespace, alias };
             match context.store.alias(&slot, observed.freshness).await {
                 Ok(Some(claim)) => {
-                    let is_void = is_void(context, &claim).await?;
+                    // Mostly it is the object's own key, which need not be looked for among all.
+                    let is_own = current.is_some_and(|key| key.record.key_id == claim.key_id);
+                    let is_void = !is_own && is_void(context, &claim).await?;
                     Some((claim, is_void))
                 }
                 Ok(None) => None,
@@ -104,7 +111,6 @@ pub async fn aliases<C: Cluster, S: KeyStore>(
         }
         None => None,
     };
-    let current = observed.key.as_ref().ok().and_then(|view| view.current.as_ref());
     let claims = current.map(|key| context.store.aliases_of(key.record.key_id)).unwrap_or_default();
     Ok(AliasFacts { holder, claims, damaged: None })
 }

@@ -14,6 +14,6 @@ mod tests_adoption;
 
 pub use alias::AliasFacts;
 pub use apply::{KIND, reconcile};
-pub use gather::slot;
+pub use gather::{find, slot};
 pub use material::ImportProblem;
 pub use removal::letting_go;

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::{DataKey, data_key::FormerDataKey},
     cluster::{Cluster, KeyObjectView},
-    controller::{Context, PassError},
+    controller::{Context, PassError, customer_master_key::find},
     crypto::Plaintext,
     kms::EncryptionContext,
     store::{Freshness, KeySlot, KeyStore, StoreError, StoredKey},
@@ -24,7 +24,7 @@ pub async fn gather<C: Cluster, S: KeyStore>(context: &Context<C, S>, object: Da
     let namespace = context.cluster.namespace(&namespace_name).await?;
     let (master_namespace, master_name) = object.spec.master(&namespace_name);
     let master = context.cluster.watched_key(master_namespace, master_name);
-    let key = match find(context, master.as_ref(), master_namespace, master_name).await {
+    let key = match key_of(context, master.as_ref(), master_namespace, master_name).await {
         Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict)) => return Err(error.into()),
         found => found,
     };
@@ -76,7 +76,7 @@ fn delivered_previous(object: &DataKey) -> Option<String> {
 }
 
 /// The key of the `CustomerMasterKey` of that namespace and name.
-async fn find<C: Cluster, S: KeyStore>(
+async fn key_of<C: Cluster, S: KeyStore>(
     context: &Context<C, S>,
     master: Option<&KeyObjectView>,
     namespace: &str,
@@ -84,13 +84,9 @@ async fn find<C: Cluster, S: KeyStore>(
 ) -> Result<Option<StoredKey>, StoreError> {
     let Some(master) = master else { return Ok(None) };
     let store = master.key_store_ref.to_string();
-    match master.adopts.as_deref().map(|id| id.parse().unwrap_or_default()) {
-        Some(id) => context.store.find_by_id(&store, id, Freshness::Watched).await,
-        None => {
-            let slot = KeySlot { store, namespace: namespace.to_owned(), name: name.to_owned() };
-            context.store.find(&slot, Freshness::Watched).await.map(|view| view.current)
-        }
-    }
+    let slot = KeySlot { store, namespace: namespace.to_owned(), name: name.to_owned() };
+    let view = find(&*context.store, &slot, master.adopts.as_deref(), Freshness::Watched).await?;
+    Ok(view.current)
 }
 
 /// Decrypts ciphertexts of one DataKey.

@@ -2,10 +2,10 @@
 
 use uuid::Uuid;
 
-use super::{EmbeddedStore, crypto};
+use super::{EmbeddedStore, crypto, not_unwrapped};
 use crate::{
     cluster::Secrets,
-    crypto::{self as primitives, CryptoError, KeyMaterial, WrapContext, Wrapped},
+    crypto::{self as primitives, KeyMaterial, WrapContext, Wrapped},
     kms::{
         KeyRecord, KeyStep,
         key_record::{ImportedMaterial, MaterialCheck, RecordVersion, to_seconds},
@@ -82,9 +82,6 @@ impl<S: Secrets> EmbeddedStore<S> {
             check_key: Wrapped { root_key_id: (*root_key_id).into(), bytes: wrapped_key.clone() },
             value: value.as_slice().try_into().map_err(|_| StoreError::Damaged)?,
         };
-        self.ring.is_same_material(&context, &check, material).map_err(|e| match e {
-            CryptoError::UnknownRootKey(id) => StoreError::RootKeyMissing { root_key_id: id.into() },
-            _ => StoreError::Damaged,
-        })
+        self.ring.is_same_material(&context, &check, material).map_err(not_unwrapped)
     }
 }

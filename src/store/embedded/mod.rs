@@ -201,10 +201,7 @@ impl<S: Secrets> EmbeddedStore<S> {
 
     fn unwrap(&self, record: &KeyRecord, version: &RecordVersion) -> Result<KeyMaterial, StoreError> {
         let context = Self::wrap_context(record, version.id);
-        self.ring.unwrap_material(&context, version.root_key_id.into(), &version.wrapped).map_err(|e| match e {
-            CryptoError::UnknownRootKey(id) => StoreError::RootKeyMissing { root_key_id: id.into() },
-            _ => StoreError::Damaged,
-        })
+        self.ring.unwrap_material(&context, version.root_key_id.into(), &version.wrapped).map_err(not_unwrapped)
     }
 }
 
@@ -215,6 +212,15 @@ fn owner_of(key: &StoredKey) -> (String, String) {
 
 fn unavailable(error: ApiError) -> StoreError {
     StoreError::Unavailable(error.to_string())
+}
+
+/// Why something wrapped in a record did not unwrap.
+fn not_unwrapped(error: CryptoError) -> StoreError {
+    match error {
+        CryptoError::UnknownRootKey(id) => StoreError::RootKeyMissing { root_key_id: id.into() },
+        CryptoError::Refused => StoreError::Damaged,
+        other => crypto(other),
+    }
 }
 
 fn crypto(error: impl std::fmt::Display) -> StoreError {

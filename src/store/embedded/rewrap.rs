@@ -1,10 +1,10 @@
 //! Moving to another root key: everything that another one than the first protects is wrapped and authenticated
 //! again under the first (design, section 4).
 
-use super::{EmbeddedStore, alias, crypto, name::alias_name, record_secret, unavailable};
+use super::{EmbeddedStore, alias, name::alias_name, not_unwrapped, record_secret, unavailable};
 use crate::{
     cluster::{ApiError, Secrets},
-    crypto::{CryptoError, RootKeyId, Wrapped},
+    crypto::{RootKeyId, Wrapped},
     kms::KeyRecord,
     store::{AliasClaim, Freshness, KeyStore, Revision, StoreError, StoredKey},
 };
@@ -121,11 +121,8 @@ impl<S: Secrets> EmbeddedStore<S> {
         wrapped: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
         let context = Self::wrap_context(record, id);
-        let again = self.ring.rewrap(&*self.random, &context, (*root_key_id).into(), wrapped).map_err(|e| match e {
-            CryptoError::UnknownRootKey(id) => StoreError::RootKeyMissing { root_key_id: id.into() },
-            CryptoError::Refused => StoreError::Damaged,
-            other => crypto(other),
-        })?;
+        let again = self.ring.rewrap(&*self.random, &context, (*root_key_id).into(), wrapped);
+        let again = again.map_err(not_unwrapped)?;
         if let Some(Wrapped { root_key_id: first, bytes }) = again {
             (*root_key_id, *wrapped) = (first.into(), bytes);
         }
