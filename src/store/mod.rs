@@ -114,6 +114,19 @@ impl SlotView {
     pub fn next_generation(&self) -> u32 {
         u32::try_from(self.abandoned.len() + self.adopted.len()).unwrap_or(u32::MAX)
     }
+
+    /// Puts the key of the next generation in the slot in its place, and answers whether it is the current one, after
+    /// which there is no other.
+    pub fn take_in(&mut self, slot: &KeySlot, key: StoredKey) -> bool {
+        if key.record.abandoned {
+            self.abandoned.push(key.record.key_id);
+        } else if KeySlot::of_owner(&key.record) != *slot {
+            self.adopted.push(key.record.key_id);
+        } else {
+            self.current = Some(key);
+        }
+        self.current.is_some()
+    }
 }
 
 /// How fresh an answer has to be.

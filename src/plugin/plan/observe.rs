@@ -177,11 +177,10 @@ impl Observer<'_> {
         for generation in 0.. {
             let Some(secret) = self.secrets().get_opt(&inspect::record_name(slot, generation)).await? else { break };
             match inspect::record(&secret) {
-                Ok(key) if key.record.abandoned => view.abandoned.push(key.record.key_id),
-                Ok(key) if KeySlot::of_owner(&key.record) != *slot => view.adopted.push(key.record.key_id),
                 Ok(key) => {
-                    view.current = Some(key);
-                    break;
+                    if view.take_in(slot, key) {
+                        break;
+                    }
                 }
                 Err(error) => return Ok(Err(error)),
             }

@@ -32,8 +32,8 @@ use crate::{
     clock::Clock,
     cluster::{ApiError, Secrets},
     crypto::{
-        BlobError, BlobHeader, BlobKeys, CryptoError, KeyMaterial, Plaintext, Random, RootKeyRing, WrapContext,
-        parse_header,
+        BlobError, BlobHeader, BlobKeys, CryptoError, KeyMaterial, Plaintext, Random, RootKeyId, RootKeyRing,
+        WrapContext, parse_header,
     },
     kms::{
         Dialect, EncryptionContext, KeyRecord, KeyStep, Operation, Owner,
@@ -122,15 +122,18 @@ impl<S: Secrets> EmbeddedStore<S> {
     /// Takes note of the claim of an alias that the watch shows. One that can't be read is logged: nobody can claim
     /// its alias until it is mended or deleted.
     pub fn note_alias(&self, secret: &Secret) {
-        match alias::decode(secret, &self.ring) {
-            Ok((claim, root_key)) => {
-                self.aliases.note(&claim, root_key);
-                if root_key != self.ring.primary_id() {
-                    self.stale_shown.notify_one();
-                }
-            }
+        match self.see_alias(secret) {
+            Ok((_, root_key)) if root_key != self.ring.primary_id() => self.stale_shown.notify_one(),
+            Ok(_) => {}
             Err(error) => tracing::error!(%error, "the claim of an alias can't be used"),
         }
+    }
+
+    /// Takes note of a claim, and answers it with the root key that authenticates it.
+    fn see_alias(&self, secret: &Secret) -> Result<(AliasClaim, RootKeyId), StoreError> {
+        let (claim, root_key) = alias::decode(secret, &self.ring)?;
+        self.aliases.note(&claim, root_key);
+        Ok((claim, root_key))
     }
 
     /// Takes note that the watch shows a claim deleted, and answers it.
@@ -235,13 +238,9 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
     async fn find(&self, slot: &KeySlot, freshness: Freshness) -> Result<SlotView, StoreError> {
         let mut found = SlotView::default();
         for generation in 0.. {
-            match self.record(&record_name(slot, generation), freshness).await? {
-                Some(key) if key.record.abandoned => found.abandoned.push(key.record.key_id),
-                Some(key) if KeySlot::of_owner(&key.record) != *slot => found.adopted.push(key.record.key_id),
-                current => {
-                    found.current = current;
-                    break;
-                }
+            let Some(key) = self.record(&record_name(slot, generation), freshness).await? else { break };
+            if found.take_in(slot, key) {
+                break;
             }
         }
         Ok(found)
@@ -292,11 +291,7 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
         }
         let name = alias_name(slot);
         match self.secrets.get_secret(&self.namespace, &name).await.map_err(unavailable)? {
-            Some(secret) => {
-                let (claim, root_key) = alias::decode(&secret, &self.ring)?;
-                self.aliases.note(&claim, root_key);
-                Ok(Some(claim))
-            }
+            Some(secret) => self.see_alias(&secret).map(|(claim, _)| Some(claim)),
             None => {
                 self.aliases.remove(&name);
                 Ok(None)
@@ -311,11 +306,7 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
     async fn claim_alias(&self, slot: &AliasSlot, key_id: Uuid) -> Result<AliasClaim, StoreError> {
         let secret = alias::encode(slot, key_id, &self.namespace, None, &self.ring)?;
         match self.secrets.create_secret(&secret).await {
-            Ok(created) => {
-                let (claim, root_key) = alias::decode(&created, &self.ring)?;
-                self.aliases.note(&claim, root_key);
-                Ok(claim)
-            }
+            Ok(created) => self.see_alias(&created).map(|(claim, _)| claim),
             Err(ApiError::AlreadyExists) => {
                 self.alias(slot, Freshness::Live).await?;
                 Err(StoreError::Conflict)

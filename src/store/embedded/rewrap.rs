@@ -132,11 +132,7 @@ impl<S: Secrets> EmbeddedStore<S> {
     async fn authenticate_again(&self, claim: &AliasClaim) -> Result<(), StoreError> {
         let secret = alias::encode(&claim.slot, claim.key_id, &self.namespace, Some(claim), &self.ring)?;
         match self.secrets.replace_secret(&secret).await {
-            Ok(written) => {
-                let (claim, root_key) = alias::decode(&written, &self.ring)?;
-                self.aliases.note(&claim, root_key);
-                Ok(())
-            }
+            Ok(written) => self.see_alias(&written).map(drop),
             Err(ApiError::Conflict(_) | ApiError::NotFound) => {
                 self.alias(&claim.slot, Freshness::Live).await?;
                 Err(StoreError::Conflict)
