@@ -3,13 +3,15 @@
 //! Arrows point from shell to core only:
 //!
 //! ```text
-//! runtime -> controller -> store -> cluster -> api -> kms
+//! runtime -> server ----------\
+//!        \-> controller -> store -> cluster -> api -> kms
 //!                              \-> crypto <- (nobody's business but the stores')
 //! ```
 //!
 //! [`kms`] and [`crypto`] know neither Kubernetes nor HTTP. [`api`] has no client. What the controllers decide
 //! is decided by pure functions (`plan`), from what was gathered before and for somebody else to apply after.
 
+pub mod access_keys;
 pub mod api;
 pub mod clock;
 pub mod cluster;
@@ -18,4 +20,5 @@ pub mod crypto;
 pub mod kms;
 pub mod plugin;
 pub mod runtime;
+pub mod server;
 pub mod store;

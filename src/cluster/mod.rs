@@ -7,6 +7,7 @@
 mod error;
 mod guarded;
 mod kube;
+mod reviews;
 mod views;
 mod wiped;
 
@@ -20,6 +21,7 @@ pub use self::{
     error::ApiError,
     guarded::{Guarded, Unreadable},
     kube::{KubeCluster, Views},
+    reviews::{AccessQuestion, Reviews, UserInfo},
     views::{KeyObjectView, KeyStoreView, NamespaceView},
     wiped::WipedSecret,
 };

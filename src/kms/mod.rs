@@ -8,6 +8,7 @@ pub mod key_record;
 mod key_state;
 mod key_step;
 pub mod limits;
+mod resource_name;
 
 pub use desired_key::DesiredKey;
 pub use encryption_context::EncryptionContext;
@@ -15,3 +16,4 @@ pub use import::{WrappingAlgorithm, WrappingKeySpec};
 pub use key_record::{KeyRecord, Owner};
 pub use key_state::{AutomaticRotation, Dialect, KeyFacts, KeyState, KeyUsage, Operation, Origin, Rejected};
 pub use key_step::{KeyStep, StepError};
+pub use resource_name::ResourceName;

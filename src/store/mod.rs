@@ -192,8 +192,8 @@ pub enum ImportRefusal {
     Token(#[from] ImportTokenError),
 }
 
-/// A data key that was just generated.
-pub struct GeneratedDataKey {
+/// What was just encrypted: a plaintext, or a data key that was generated.
+pub struct Sealed {
     /// The version of the master key that encrypts it.
     pub key_version_id: Uuid,
     /// The ciphertext.
@@ -312,6 +312,12 @@ pub trait KeyStore: Send + Sync + 'static {
     /// at its revision. `Conflict` for one that was ever changed.
     fn forget_unfinished(&self, key: &StoredKey) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// The key with an id, if the watch has seen it and it can be read.
+    fn key(&self, key_id: Uuid) -> Option<StoredKey>;
+
+    /// The aliases that are claimed in a namespace, as the watch has shown them, of every store.
+    fn aliases_in(&self, namespace: &str) -> Vec<AliasClaim>;
+
     /// Every key that the watch has seen and that can be read.
     fn keys(&self) -> Vec<StoredKey>;
 
@@ -327,7 +333,15 @@ pub trait KeyStore: Send + Sync + 'static {
         key: &StoredKey,
         context: &EncryptionContext,
         length: usize,
-    ) -> impl Future<Output = Result<GeneratedDataKey, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Sealed, StoreError>> + Send;
+
+    /// Encrypts under the newest version.
+    fn encrypt(
+        &self,
+        key: &StoredKey,
+        context: &EncryptionContext,
+        plaintext: &[u8],
+    ) -> impl Future<Output = Result<Sealed, StoreError>> + Send;
 
     /// Decrypts a ciphertext.
     fn decrypt(

@@ -144,6 +144,11 @@ impl AliasView {
         claims
     }
 
+    /// What is claimed in a namespace.
+    pub fn in_namespace(&self, namespace: &str) -> Vec<AliasClaim> {
+        self.claims(|seen| seen.claim.slot.namespace == namespace)
+    }
+
     /// The claims that another root key than this one authenticates.
     pub fn not_under(&self, root_key: RootKeyId) -> Vec<AliasClaim> {
         self.claims(|seen| seen.root_key != root_key)

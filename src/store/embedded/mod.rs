@@ -25,8 +25,8 @@ use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use super::{
-    AliasClaim, AliasSlot, Capabilities, Freshness, GeneratedDataKey, KeySlot, KeyStore, MaterialImport, NewKey,
-    SlotView, StoreError, StoredKey,
+    AliasClaim, AliasSlot, Capabilities, Freshness, KeySlot, KeyStore, MaterialImport, NewKey, Sealed, SlotView,
+    StoreError, StoredKey,
 };
 use crate::{
     clock::Clock,
@@ -202,6 +202,15 @@ impl<S: Secrets> EmbeddedStore<S> {
         WrapContext { store: &record.store, key_id: record.key_id, version_id }
     }
 
+    /// Encrypts under the newest version, whatever the key's state.
+    fn seal(&self, record: &KeyRecord, context: &EncryptionContext, plaintext: &[u8]) -> Result<Sealed, StoreError> {
+        let version = record.primary_version().ok_or(StoreError::Damaged)?;
+        let keys = BlobKeys::derive(&self.unwrap(record, version)?);
+        let header = BlobHeader { key_id: record.key_id, key_version_id: version.id };
+        let ciphertext_blob = keys.seal(header, &context.encode(), plaintext, &*self.random).map_err(crypto)?;
+        Ok(Sealed { key_version_id: version.id, ciphertext_blob })
+    }
+
     fn unwrap(&self, record: &KeyRecord, version: &RecordVersion) -> Result<KeyMaterial, StoreError> {
         let context = Self::wrap_context(record, version.id);
         self.ring.unwrap_material(&context, version.root_key_id.into(), &version.wrapped).map_err(not_unwrapped)
@@ -345,6 +354,14 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
         }
     }
 
+    fn key(&self, key_id: Uuid) -> Option<StoredKey> {
+        self.view.by_id(key_id)
+    }
+
+    fn aliases_in(&self, namespace: &str) -> Vec<AliasClaim> {
+        self.aliases.in_namespace(namespace)
+    }
+
     fn keys(&self) -> Vec<StoredKey> {
         self.view.keys()
     }
@@ -358,16 +375,20 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
         key: &StoredKey,
         context: &EncryptionContext,
         length: usize,
-    ) -> Result<GeneratedDataKey, StoreError> {
-        let record = &key.record;
-        Operation::GenerateDataKey.check(record.state(self.clock.now()), Dialect::Alibaba)?;
-        let version = record.primary_version().ok_or(StoreError::Damaged)?;
-        let keys = BlobKeys::derive(&self.unwrap(record, version)?);
+    ) -> Result<Sealed, StoreError> {
+        Operation::GenerateDataKey.check(key.record.state(self.clock.now()), Dialect::Alibaba)?;
         let plaintext = Plaintext::generate(&*self.random, length).map_err(crypto)?;
-        let header = BlobHeader { key_id: record.key_id, key_version_id: version.id };
-        let ciphertext_blob =
-            keys.seal(header, &context.encode(), plaintext.expose(), &*self.random).map_err(crypto)?;
-        Ok(GeneratedDataKey { key_version_id: version.id, ciphertext_blob })
+        self.seal(&key.record, context, plaintext.expose())
+    }
+
+    async fn encrypt(
+        &self,
+        key: &StoredKey,
+        context: &EncryptionContext,
+        plaintext: &[u8],
+    ) -> Result<Sealed, StoreError> {
+        Operation::Encrypt.check(key.record.state(self.clock.now()), Dialect::Alibaba)?;
+        self.seal(&key.record, context, plaintext)
     }
 
     async fn decrypt(

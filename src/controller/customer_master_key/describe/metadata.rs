@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
     api::customer_master_key::{KeyManager, KeyMetadata, KeyVersion, ProtectionLevel},
-    kms::{KeyRecord, Origin},
+    kms::{Dialect, KeyRecord, Origin, ResourceName},
 };
 
 /// How many versions status shows: the newest.
@@ -39,13 +39,13 @@ pub fn key_metadata(record: &KeyRecord, now: Timestamp) -> KeyMetadata {
     }
 }
 
-/// The resource name in the form of the key's origin; AWS accounts have 12 digits.
+/// The resource name in the form of the key's origin.
 fn resource_name(record: &KeyRecord) -> String {
-    let KeyRecord { region, account_id, key_id, .. } = record;
-    match record.origin {
-        Origin::AliyunKms | Origin::External => format!("acs:kms:{region}:{account_id}:key/{key_id}"),
-        Origin::AwsKms => format!("arn:aws:kms:{region}:{account_id:0>12}:key/{key_id}"),
-    }
+    let dialect = match record.origin {
+        Origin::AliyunKms | Origin::External => Dialect::Alibaba,
+        Origin::AwsKms => Dialect::Aws,
+    };
+    ResourceName::of(record).arn(dialect)
 }
 
 /// The newest versions.

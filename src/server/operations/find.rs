@@ -1,0 +1,138 @@
+//! Finding the key that a request names, for a caller who may use it.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{
+    EndpointCluster, Kms,
+    key_reference::{ArnResource, KeyReference},
+};
+use crate::{
+    kms::{KeyState, Operation, ResourceName},
+    server::{Call, Caller, Failure, permission::Verb},
+    store::{AliasSlot, Freshness, KeyStore, StoreError, StoredKey},
+};
+
+impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
+    /// The key that is named, for a caller with a verb on it whose operation its state allows.
+    ///
+    /// # Errors
+    /// Whether there is no such key, or the caller lacks the verb on it: the same answer (design, section 5). A state that
+    /// refuses the operation.
+    pub(super) async fn key_for(
+        &self,
+        call: &mut Call,
+        reference: &KeyReference<'_>,
+        verb: Verb,
+        operation: Operation,
+    ) -> Result<StoredKey, Failure> {
+        let key = self.permitted_key(call, reference, verb).await?;
+        self.check_state(call, &key, operation)?;
+        Ok(key)
+    }
+
+    /// The key that is named, for a caller with a verb on it, in whatever state.
+    pub(super) async fn permitted_key(
+        &self,
+        call: &mut Call,
+        reference: &KeyReference<'_>,
+        verb: Verb,
+    ) -> Result<StoredKey, Failure> {
+        let found = self.resolve(&call.caller, reference).await?;
+        let Some(key) = found else {
+            return Err(self.permissions.hidden(&call.caller, verb, not_found(reference)).await);
+        };
+        call.key_id = Some(key.record.key_id);
+        let owner = &key.record.owner;
+        if self.permissions.has(&call.caller, verb, &owner.namespace, Some(&owner.name)).await? {
+            return Ok(key);
+        }
+        Err(self.permissions.hidden(&call.caller, verb, not_found(reference)).await)
+    }
+
+    /// Whether the key's state allows an operation in the dialect of the call.
+    pub(super) fn check_state(&self, call: &Call, key: &StoredKey, operation: Operation) -> Result<(), Failure> {
+        operation.check(self.state_of(key), call.dialect).map_err(|rejected| Failure::Rejected {
+            key: ResourceName::of(&key.record),
+            operation,
+            rejected,
+        })
+    }
+
+    pub(super) fn state_of(&self, key: &StoredKey) -> KeyState {
+        key.record.state(self.now())
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    async fn resolve(&self, caller: &Caller, reference: &KeyReference<'_>) -> Result<Option<StoredKey>, Failure> {
+        let found = match *reference {
+            KeyReference::Id(id) => self.key_by_id(id),
+            KeyReference::Alias(alias) => self.key_by_alias(caller, alias).await?,
+            KeyReference::Arn { region, account_id, resource } => {
+                let found = match resource {
+                    ArnResource::Key(id) => self.key_by_id(id),
+                    ArnResource::Alias(alias) => self.key_by_alias(caller, alias).await?,
+                };
+                found.filter(|key| {
+                    key.record.region == region && key.record.account_id.trim_start_matches('0') == account_id
+                })
+            }
+            KeyReference::Unknown(_) => None,
+        };
+        Ok(found)
+    }
+
+    /// The key with an id, if an object shows it: one whose object is not finished yet may still be forgotten, and one
+    /// whose object is gone is nobody's to use until the object is applied again.
+    pub(super) fn key_by_id(&self, key_id: Uuid) -> Option<StoredKey> {
+        let key = self.store.key(key_id)?;
+        let owner = &key.record.owner;
+        let object = self.cluster.watched_key(&owner.namespace, &owner.name)?;
+        let shown = object.key_id.as_deref().and_then(|id| Uuid::try_parse(id).ok());
+        (shown == Some(key_id) && !key.record.is_tombstone()).then_some(key)
+    }
+
+    async fn key_by_alias(&self, caller: &Caller, alias: &str) -> Result<Option<StoredKey>, Failure> {
+        let default = AliasSlot {
+            store: crate::api::KeyStoreRef::default().to_string(),
+            namespace: caller.namespace.to_string(),
+            alias: alias.to_owned(),
+        };
+        let claim = self.store.alias(&default, Freshness::Watched).await.map_err(|error| from_store(&error))?;
+        let key_id = match claim {
+            Some(claim) => Some(claim.key_id),
+            None => {
+                let mut others = self.store.aliases_in(&caller.namespace);
+                others.retain(|claim| claim.slot.alias == alias);
+                others.sort_by(|a, b| a.slot.store.cmp(&b.slot.store));
+                others.first().map(|claim| claim.key_id)
+            }
+        };
+        Ok(key_id.and_then(|id| self.key_by_id(id)))
+    }
+}
+
+/// There is no such key, in the words in which it was asked for.
+fn not_found(reference: &KeyReference<'_>) -> Failure {
+    match reference {
+        KeyReference::Id(id) => Failure::KeyNotFound(id.to_string()),
+        KeyReference::Alias(alias) => Failure::AliasNotFound((*alias).to_owned()),
+        KeyReference::Arn { resource: ArnResource::Key(id), .. } => Failure::KeyNotFound(id.to_string()),
+        KeyReference::Arn { resource: ArnResource::Alias(alias), .. } => Failure::AliasNotFound((*alias).to_owned()),
+        KeyReference::Unknown(text) => Failure::KeyNotFound((*text).to_owned()),
+    }
+}
+
+/// What a failure of the store means to a caller, where nothing more is known about it.
+pub(super) fn from_store(error: &StoreError) -> Failure {
+    match error {
+        StoreError::InvalidCiphertext => Failure::InvalidCiphertext,
+        StoreError::IncorrectKey { .. } => Failure::IncorrectKey,
+        StoreError::Conflict => Failure::Conflict,
+        StoreError::Unavailable(problem) => Failure::Unavailable(problem.clone()),
+        other => Failure::Internal(other.to_string()),
+    }
+}

@@ -1,0 +1,81 @@
+//! What the operations of both APIs do: permission, state, and then cryptography or a change of the object.
+//!
+//! Each takes the [`Call`](super::Call) and the key as it was named, and notes in the call which key it was. The order is that of the
+//! design: parameters are checked by the dialect before, then permission, then state, then cryptography.
+
+mod cryptography;
+mod describe;
+mod find;
+mod import;
+mod key_reference;
+mod lifecycle;
+
+use std::{sync::Arc, time::Duration};
+
+pub use cryptography::{DataKeyLength, Decrypted, Encrypted, GeneratedKey, ReEncrypted};
+pub use describe::{AliasDescription, KeyDescription, KeyVersionDescription};
+pub use import::{ImportParameters, MaterialToImport};
+pub use key_reference::KeyReference;
+pub use lifecycle::{NewKeyDeclaration, RotationPolicy};
+
+use super::permission::Permissions;
+use crate::{
+    clock::Clock,
+    cluster::{Cluster, Reviews},
+    crypto::Random,
+    store::KeyStore,
+};
+
+/// All that the operations ask of the API server.
+pub trait EndpointCluster: Cluster + Reviews + Clone {}
+
+impl<C: Cluster + Reviews + Clone> EndpointCluster for C {}
+
+/// What whoever starts the endpoint decides.
+#[derive(Clone, Debug)]
+pub struct OperationSettings {
+    /// Field managers whose fields are not changed, beside those by server-side apply: `--gitops-managers`.
+    pub gitops_managers: Vec<String>,
+    /// How long to wait until the operator has carried out a change.
+    pub wait: Duration,
+    /// The Alibaba dialect may import with RSAES_PKCS1_V1_5.
+    pub allow_pkcs1_import: bool,
+    /// No key is made (design, rule 20).
+    pub no_new_keys: bool,
+}
+
+impl Default for OperationSettings {
+    fn default() -> Self {
+        Self {
+            gitops_managers: crate::api::field_ownership::GITOPS_MANAGERS.map(str::to_owned).to_vec(),
+            wait: Duration::from_secs(10),
+            allow_pkcs1_import: false,
+            no_new_keys: false,
+        }
+    }
+}
+
+/// The operations.
+pub struct Kms<C, S> {
+    cluster: C,
+    store: Arc<S>,
+    permissions: Permissions<C>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    settings: OperationSettings,
+}
+
+impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
+    /// The operations on the keys of a store.
+    #[must_use]
+    pub fn new(
+        cluster: C,
+        store: Arc<S>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        settings: OperationSettings,
+    ) -> Self {
+        let permissions = Permissions::new(cluster.clone());
+        Self { cluster, store, permissions, clock, random, settings }
+    }
+}
