@@ -22,8 +22,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
-    AccessQuestion, ApiError, Cluster, ClusterKeyStores, EventNote, Guarded, History, KeyObjectView, KeyStoreView,
-    NamespaceView, Objects, Reviews, Secrets, UserInfo,
+    ApiError, Cluster, ClusterKeyStores, EventNote, Guarded, History, KeyObjectView, KeyStoreView, NamespaceView,
+    Objects, Secrets,
 };
 use crate::api::{
     ClusterKeyStore, ClusterKeyStoreSpec, CustomerMasterKey, DataKey, KeyStoreRef, cluster_key_store::DEFAULT_STORE,
@@ -85,6 +85,10 @@ impl KubeCluster {
         Self { recorder: Recorder::new(client.clone(), reporter), client, views }
     }
 
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     fn api<K>(&self, namespace: &str) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
@@ -137,18 +141,6 @@ fn precondition<K: ResourceExt>(object: &K) -> Result<Preconditions, ApiError> {
     match (object.uid(), object.resource_version()) {
         (Some(uid), Some(version)) => Ok(Preconditions { uid: Some(uid), resource_version: Some(version) }),
         _ => Err(ApiError::Conflict("the object to write has no UID or resourceVersion".into())),
-    }
-}
-
-impl Reviews for KubeCluster {
-    async fn review_access(&self, user: &UserInfo, question: AccessQuestion<'_>) -> Result<bool, ApiError> {
-        let _ = (user, question);
-        Err(ApiError::Unavailable("reviews are not built yet".into()))
-    }
-
-    async fn review_token(&self, token: &str, audience: &str) -> Result<Result<UserInfo, String>, ApiError> {
-        let _ = (token, audience);
-        Err(ApiError::Unavailable("reviews are not built yet".into()))
     }
 }
 

@@ -7,6 +7,7 @@
 mod error;
 mod guarded;
 mod kube;
+mod kube_reviews;
 mod reviews;
 mod views;
 mod wiped;

@@ -18,6 +18,8 @@ pub mod failure;
 pub mod message;
 pub mod operations;
 pub mod permission;
+pub mod review_cache;
+pub mod staleness;
 
 pub use call::{Call, Caller};
 pub use failure::Failure;

@@ -38,6 +38,7 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
         reference: &KeyReference<'_>,
         verb: Verb,
     ) -> Result<StoredKey, Failure> {
+        self.contact.check().await?;
         let found = self.resolve(&call.caller, reference).await?;
         let Some(key) = found else {
             return Err(self.permissions.hidden(&call.caller, verb, not_found(reference)).await);

@@ -18,7 +18,10 @@ pub use import::{ImportParameters, MaterialToImport};
 pub use key_reference::KeyReference;
 pub use lifecycle::{NewKeyDeclaration, RotationPolicy};
 
-use super::permission::Permissions;
+use super::{
+    permission::Permissions,
+    staleness::{self, Contact},
+};
 use crate::{
     clock::Clock,
     cluster::{Cluster, Reviews},
@@ -42,6 +45,8 @@ pub struct OperationSettings {
     pub allow_pkcs1_import: bool,
     /// No key is made (design, rule 20).
     pub no_new_keys: bool,
+    /// How long to go on without the API server: `--max-staleness`.
+    pub max_staleness: Duration,
 }
 
 impl Default for OperationSettings {
@@ -51,6 +56,7 @@ impl Default for OperationSettings {
             wait: Duration::from_secs(10),
             allow_pkcs1_import: false,
             no_new_keys: false,
+            max_staleness: staleness::DEFAULT,
         }
     }
 }
@@ -60,6 +66,7 @@ pub struct Kms<C, S> {
     cluster: C,
     store: Arc<S>,
     permissions: Permissions<C>,
+    contact: Arc<Contact>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     settings: OperationSettings,
@@ -75,7 +82,14 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
         random: Arc<dyn Random>,
         settings: OperationSettings,
     ) -> Self {
-        let permissions = Permissions::new(cluster.clone());
-        Self { cluster, store, permissions, clock, random, settings }
+        let permissions = Permissions::new(cluster.clone(), clock.clone(), settings.max_staleness);
+        let contact = Arc::new(Contact::new(clock.clone(), settings.max_staleness));
+        Self { cluster, store, permissions, contact, clock, random, settings }
+    }
+
+    /// Whether this replica is in contact with the API server: [`staleness::keep`] has to be run on it.
+    #[must_use]
+    pub fn contact(&self) -> &Arc<Contact> {
+        &self.contact
     }
 }
