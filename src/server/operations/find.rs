@@ -107,7 +107,7 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
         })
     }
 
-    async fn key_by_alias(&self, caller: &Caller, alias: &str) -> Result<Option<StoredKey>, Failure> {
+    pub(super) async fn key_by_alias(&self, caller: &Caller, alias: &str) -> Result<Option<StoredKey>, Failure> {
         let default = AliasSlot {
             store: KeyStoreRef::default().to_string(),
             namespace: caller.namespace.to_string(),
@@ -138,7 +138,7 @@ pub(super) fn preferred(mut claims: Vec<AliasClaim>) -> Vec<AliasClaim> {
 }
 
 /// There is no such key, in the words in which it was asked for.
-fn not_found(reference: &KeyReference<'_>) -> Failure {
+pub(super) fn not_found(reference: &KeyReference<'_>) -> Failure {
     match reference {
         KeyReference::Id(id) => Failure::KeyNotFound(id.to_string()),
         KeyReference::Alias(alias) => Failure::AliasNotFound((*alias).to_owned()),
