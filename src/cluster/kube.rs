@@ -72,8 +72,8 @@ impl Views {
 /// A real API server.
 #[derive(Clone)]
 pub struct KubeCluster {
-    client: Client,
-    views: Views,
+    pub(super) client: Client,
+    pub(super) views: Views,
     recorder: Recorder,
 }
 
@@ -121,7 +121,7 @@ impl KubeCluster {
     }
 }
 
-async fn call<T>(request: impl Future<Output = Result<T, kube::Error>> + Send) -> Result<T, ApiError> {
+pub(super) async fn call<T>(request: impl Future<Output = Result<T, kube::Error>> + Send) -> Result<T, ApiError> {
     match tokio::time::timeout(CALL_TIMEOUT, request).await {
         Ok(answer) => answer.map_err(ApiError::from),
         Err(_) => Err(ApiError::Unavailable(format!("no answer within {} s", CALL_TIMEOUT.as_secs()))),

@@ -3,20 +3,28 @@
 //! Each takes the [`Call`](super::Call) and the key as it was named, and notes in the call which key it was. The order is that of the
 //! design: parameters are checked by the dialect before, then permission, then state, then cryptography.
 
+mod alias;
+mod answer;
+mod change;
+mod create;
 mod cryptography;
 mod describe;
 mod find;
 mod import;
 mod key_reference;
 mod lifecycle;
+mod live;
+mod rotate;
+mod tags;
 
 use std::{sync::Arc, time::Duration};
 
+pub use create::NewKeyDeclaration;
 pub use cryptography::{DataKeyLength, Decrypted, Encrypted, GeneratedKey, ReEncrypted};
 pub use describe::{AliasDescription, KeyDescription, KeyVersionDescription};
 pub use import::{ImportParameters, MaterialToImport};
 pub use key_reference::KeyReference;
-pub use lifecycle::{NewKeyDeclaration, RotationPolicy};
+pub use lifecycle::RotationPolicy;
 
 use super::{
     permission::Permissions,
@@ -24,15 +32,15 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    cluster::{Cluster, Reviews},
+    cluster::{Cluster, KeyObjects, Reviews},
     crypto::Random,
     store::KeyStore,
 };
 
 /// All that the operations ask of the API server.
-pub trait EndpointCluster: Cluster + Reviews + Clone {}
+pub trait EndpointCluster: Cluster + KeyObjects + Reviews + Clone {}
 
-impl<C: Cluster + Reviews + Clone> EndpointCluster for C {}
+impl<C: Cluster + KeyObjects + Reviews + Clone> EndpointCluster for C {}
 
 /// What whoever starts the endpoint decides.
 #[derive(Clone, Debug)]
