@@ -1,5 +1,7 @@
 //! Who sent a request: a signature under an access key, or a ServiceAccount's token (design, section 5).
 
+pub mod bearer;
+
 use std::sync::Arc;
 
 use super::{Caller, Failure, Request, alibaba::Parameters};
