@@ -15,6 +15,8 @@
 //! an unknown access key from a wrong signature, as those of the clouds do. The signature is verified in both cases, so
 //! that the time that it takes says nothing more.
 
+pub mod bearer;
+
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
