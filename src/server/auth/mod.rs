@@ -15,9 +15,7 @@
 //! an unknown access key from a wrong signature, as those of the clouds do. The signature is verified in both cases, so
 //! that the time that it takes says nothing more.
 
-pub mod bearer;
-
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use zeroize::Zeroizing;
 
@@ -34,7 +32,7 @@ use signing_keys::SigningKeys;
 use sigv4::SigningKey;
 
 pub mod acs3;
-mod bearer;
+pub mod bearer;
 mod canonical;
 mod encoding;
 pub mod nonces;
@@ -60,13 +58,14 @@ pub struct Authenticator<C> {
     nobodys_secret: AccessKeySecret,
 }
 
-impl<C: Reviews> Authenticator<C> {
-    /// An authenticator that has seen no request yet.
+impl<C: Reviews + Clone> Authenticator<C> {
+    /// An authenticator that has seen no request yet. What the API server said of a token counts for up to
+    /// `max_staleness` while it does not answer.
     #[must_use]
-    pub fn new(cluster: C, credentials: Arc<dyn Credentials>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(cluster: C, credentials: Arc<dyn Credentials>, clock: Arc<dyn Clock>, max_staleness: Duration) -> Self {
         Self {
             credentials,
-            tokens: BearerTokens::new(cluster, clock.clone()),
+            tokens: BearerTokens::with_max_staleness(cluster, clock.clone(), max_staleness),
             clock,
             signing_keys: SigningKeys::default(),
             nonces: Nonces::default(),
