@@ -1,7 +1,7 @@
-# `make` lists the targets. Nothing but Rust and Go is needed.
+# `make` lists the targets. Rust and Go are needed; for the KMS clients also Python 3.11.
 
 .DEFAULT_GOAL := help
-.PHONY: help testbed build crds fmt lint test demo clean
+.PHONY: help testbed clients build crds fmt lint test demo clean
 
 # `make demo ONCE=1` ends by itself.
 ONCE ?=
@@ -11,6 +11,9 @@ help: ## List the targets
 
 testbed: ## Build the control plane that the tests and the demo run against, once
 	@tests/cluster/build
+
+clients: ## Build the KMS clients that the tests use, once
+	@tests/clients/build
 
 build: ## Build the operator and the kubectl plugin: target/release/cmk-operator and kubectl-cmk
 	cargo build --locked --release

@@ -15,6 +15,9 @@ pub const ABANDON_KEY: &str = "cmk-operator.dev/abandon-key";
 /// time is usual.
 pub const ROTATE_REQUESTED_AT: &str = "cmk-operator.dev/rotate-requested-at";
 
+/// On a `CustomerMasterKey` that was made or changed through the KMS endpoint: the username of who asked for it last.
+pub const REQUESTED_BY: &str = "cmk-operator.dev/requested-by";
+
 /// Name of the `CustomerMasterKey` that a namespace's DataKeys without keyRef are under.
 pub const SERVICE_KEY: &str = "acs-datakey";
 /// The alias of that key.

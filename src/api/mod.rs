@@ -7,6 +7,7 @@ pub mod conditions;
 pub mod crds;
 pub mod customer_master_key;
 pub mod data_key;
+pub mod edit;
 pub mod field_ownership;
 pub mod metadata;
 mod names;

@@ -22,8 +22,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::{
-    AccessQuestion, ApiError, Cluster, ClusterKeyStores, EventNote, Guarded, History, KeyObjectView, KeyStoreView,
-    NamespaceView, Objects, Reviews, Secrets, UserInfo,
+    ApiError, Cluster, ClusterKeyStores, EventNote, Guarded, History, KeyObjectView, KeyStoreView, NamespaceView,
+    Objects, Secrets,
 };
 use crate::api::{
     ClusterKeyStore, ClusterKeyStoreSpec, CustomerMasterKey, DataKey, KeyStoreRef, cluster_key_store::DEFAULT_STORE,
@@ -72,8 +72,8 @@ impl Views {
 /// A real API server.
 #[derive(Clone)]
 pub struct KubeCluster {
-    client: Client,
-    views: Views,
+    pub(super) client: Client,
+    pub(super) views: Views,
     recorder: Recorder,
 }
 
@@ -83,6 +83,10 @@ impl KubeCluster {
     pub fn new(client: Client, views: Views) -> Self {
         let reporter = Reporter { controller: metadata::MANAGER.into(), instance: std::env::var("POD_NAME").ok() };
         Self { recorder: Recorder::new(client.clone(), reporter), client, views }
+    }
+
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
     }
 
     fn api<K>(&self, namespace: &str) -> Api<K>
@@ -117,7 +121,7 @@ impl KubeCluster {
     }
 }
 
-async fn call<T>(request: impl Future<Output = Result<T, kube::Error>> + Send) -> Result<T, ApiError> {
+pub(super) async fn call<T>(request: impl Future<Output = Result<T, kube::Error>> + Send) -> Result<T, ApiError> {
     match tokio::time::timeout(CALL_TIMEOUT, request).await {
         Ok(answer) => answer.map_err(ApiError::from),
         Err(_) => Err(ApiError::Unavailable(format!("no answer within {} s", CALL_TIMEOUT.as_secs()))),
@@ -137,18 +141,6 @@ fn precondition<K: ResourceExt>(object: &K) -> Result<Preconditions, ApiError> {
     match (object.uid(), object.resource_version()) {
         (Some(uid), Some(version)) => Ok(Preconditions { uid: Some(uid), resource_version: Some(version) }),
         _ => Err(ApiError::Conflict("the object to write has no UID or resourceVersion".into())),
-    }
-}
-
-impl Reviews for KubeCluster {
-    async fn review_access(&self, user: &UserInfo, question: AccessQuestion<'_>) -> Result<bool, ApiError> {
-        let _ = (user, question);
-        Err(ApiError::Unavailable("reviews are not built yet".into()))
-    }
-
-    async fn review_token(&self, token: &str, audience: &str) -> Result<Result<UserInfo, String>, ApiError> {
-        let _ = (token, audience);
-        Err(ApiError::Unavailable("reviews are not built yet".into()))
     }
 }
 

@@ -6,7 +6,10 @@
 
 mod error;
 mod guarded;
+mod key_objects;
 mod kube;
+mod kube_reviews;
+mod resource_version;
 mod reviews;
 mod views;
 mod wiped;
@@ -20,7 +23,9 @@ use serde_json::Value;
 pub use self::{
     error::ApiError,
     guarded::{Guarded, Unreadable},
+    key_objects::{ENDPOINT_MANAGER, KeyObjects},
     kube::{KubeCluster, Views},
+    resource_version::is_older,
     reviews::{AccessQuestion, Reviews, UserInfo},
     views::{KeyObjectView, KeyStoreView, NamespaceView},
     wiped::WipedSecret,

@@ -67,6 +67,11 @@ pub struct RunArguments {
     #[arg(long, default_value = "5m", value_parser = parse_duration, value_name = "DURATION")]
     pub clock_skew_tolerance: Duration,
 
+    /// How long the KMS endpoint goes on without contact to the API server: with the keys as they were last seen, and
+    /// the permissions and tokens that it looked up before. Then it answers 503. At least 10s
+    #[arg(long, default_value = "5m", value_parser = parse_max_staleness, value_name = "DURATION")]
+    pub max_staleness: Duration,
+
     /// How many objects of a kind are worked on at a time. More than about 10 gains nothing: the API server is
     /// the limit
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -177,6 +182,12 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(signed).map_err(|_| "a duration can't be negative".into())
 }
 
+fn parse_max_staleness(text: &str) -> Result<Duration, String> {
+    let least = Duration::from_secs(10);
+    let duration = parse_duration(text)?;
+    if duration < least { Err("at least 10s: a look at the API server takes its time".into()) } else { Ok(duration) }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -196,6 +207,8 @@ mod tests {
         assert_eq!(run.clock_skew_tolerance, Duration::from_secs(90));
         assert_eq!(run.root_key.root_key_files, [PathBuf::from("x")]);
         assert!(Arguments::try_parse_from("cmk-operator run --clock-skew-tolerance -1s".split(' ')).is_err());
+        assert_eq!(run.max_staleness, Duration::from_secs(300));
+        assert!(Arguments::try_parse_from("cmk-operator run --max-staleness 9s".split(' ')).is_err());
         assert!(Arguments::try_parse_from("cmk-operator run --concurrency 0".split(' ')).is_err());
     }
 }

@@ -25,6 +25,8 @@ pub mod message;
 pub mod metrics;
 pub mod operations;
 pub mod permission;
+pub mod review_cache;
+pub mod staleness;
 pub mod tls;
 
 pub use call::{Call, Caller};

@@ -14,7 +14,7 @@ use cmk_operator::{
     api::{
         ClusterKeyStore, CustomerMasterKey, DataKey, DataKeySpec, KeyStoreRef, conditions, crds, metadata, policies,
     },
-    clock::Clock,
+    clock::{Clock, SystemClock},
     cluster::{KubeCluster, Views},
     crypto::SystemRandom,
     runtime::{
@@ -170,6 +170,11 @@ impl TestClock {
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         Timestamp::now() + self.state.lock().unwrap().0
+    }
+
+    fn uptime(&self) -> Duration {
+        let moved = self.state.lock().unwrap().0;
+        SystemClock.uptime() + Duration::try_from(moved).expect("a test moves time forward only")
     }
 
     fn server_time(&self, answered: Timestamp) -> Timestamp {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::record_secret;
 use crate::{
+    cluster::is_older,
     crypto::RootKeyRing,
     store::{Revision, StoreError, StoredKey},
 };
@@ -219,10 +220,4 @@ impl RecordView {
         };
         self.lock().seen.values().filter(unknown).count()
     }
-}
-
-/// Whether one resource version is older than another. They grow (KEP-5504 makes that official for 1.35); one
-/// that is no number is taken as it comes.
-pub fn is_older(a: &str, b: &str) -> bool {
-    matches!((a.parse::<u128>(), b.parse::<u128>()), (Ok(a), Ok(b)) if a < b)
 }
