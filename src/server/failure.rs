@@ -63,6 +63,9 @@ pub enum Failure {
         /// What is wrong.
         problem: String,
     },
+    /// A limit of the API is broken: the whole message, in that API's words.
+    #[error("{0}")]
+    Validation(String),
     /// A marker of a list that this endpoint did not make.
     #[error("the marker is not valid")]
     InvalidMarker,

@@ -65,7 +65,7 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
         key.record.state(self.now())
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    pub(in crate::server) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
@@ -106,6 +106,11 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
             let shown = object.key_id.as_deref().and_then(|id| Uuid::try_parse(id).ok());
             shown == Some(*key_id) && object.uid == owner.uid
         })
+    }
+
+    /// The key that a call was about, once an operation has found it for the caller.
+    pub(in crate::server) fn key_of(&self, call: &Call) -> Option<StoredKey> {
+        self.store.key(call.key_id?)
     }
 
     pub(super) async fn key_by_alias(&self, caller: &Caller, alias: &str) -> Result<Option<StoredKey>, Failure> {
