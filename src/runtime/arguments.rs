@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::api::field_ownership::GITOPS_MANAGERS;
+
 /// Declares customer master keys and data keys as Kubernetes objects.
 #[derive(Debug, Parser)]
 #[command(name = "cmk-operator", version, about, propagate_version = true)]
@@ -126,6 +128,15 @@ pub struct KmsArguments {
     /// How many connections may be open at a time, on each of the two addresses. The next ones wait
     #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
     pub kms_max_connections: u16,
+
+    /// Let the Alibaba API import key material with RSAES_PKCS1_V1_5: for clients that can do nothing better
+    #[arg(long)]
+    pub kms_allow_pkcs1_import: bool,
+
+    /// Field managers that would change back what is changed through the KMS endpoint: of a field that one of them wrote
+    /// without server-side apply, it answers a conflict. Comma-separated or repeated; replaces the default
+    #[arg(long, value_name = "MANAGER", value_delimiter = ',', default_values = GITOPS_MANAGERS)]
+    pub gitops_managers: Vec<String>,
 }
 
 /// How to log.

@@ -11,7 +11,11 @@ use kube::{
 };
 use tokio::{net::TcpListener, sync::watch, time::sleep};
 
-use super::{arguments::KmsArguments, drive::on, watches::persistent};
+use super::{
+    arguments::{KmsArguments, RunArguments},
+    drive::on,
+    watches::persistent,
+};
 use crate::{
     clock::Clock,
     cluster::KubeCluster,
@@ -21,6 +25,7 @@ use crate::{
         listener::{self, Serving},
         metrics::EndpointMetrics,
         operations::{EndpointCluster, OperationSettings},
+        staleness::{self, Contact},
         tls::{
             Acceptor, TlsError,
             files::{Files, FromFiles},
@@ -32,6 +37,9 @@ use crate::{
 
 /// How often to look at the self-made certificate without a sign that it changed: whether it ends soon.
 const LOOK: Duration = Duration::from_secs(3600);
+
+/// How often to show how long ago the API server answered.
+const SHOW: Duration = Duration::from_secs(5);
 
 /// What the endpoint is told.
 #[derive(Clone, Debug, Default)]
@@ -48,8 +56,9 @@ pub struct KmsSettings {
     pub operations: OperationSettings,
 }
 
-impl From<&KmsArguments> for KmsSettings {
-    fn from(arguments: &KmsArguments) -> Self {
+impl From<&RunArguments> for KmsSettings {
+    fn from(run: &RunArguments) -> Self {
+        let arguments = &run.kms;
         let KmsArguments { kms_tls_cert, kms_tls_key, .. } = arguments.clone();
         let files = kms_tls_cert.zip(kms_tls_key);
         let host = arguments.kms_url.as_deref().and_then(host_of);
@@ -58,7 +67,13 @@ impl From<&KmsArguments> for KmsSettings {
             tls_ca: arguments.kms_tls_ca.clone(),
             tls_hosts: arguments.kms_tls_hosts.iter().cloned().chain(host).collect(),
             limits: Limits { connections: arguments.kms_max_connections.into(), ..Limits::default() },
-            operations: OperationSettings::default(),
+            operations: OperationSettings {
+                max_staleness: run.max_staleness,
+                no_new_keys: run.no_new_keys,
+                allow_pkcs1_import: arguments.kms_allow_pkcs1_import,
+                gitops_managers: arguments.gitops_managers.clone(),
+                ..OperationSettings::default()
+            },
         }
     }
 }
@@ -179,6 +194,17 @@ async fn keep(mut made: SelfMade<KubeCluster>, client: Client, namespace: &str) 
             Err(error) => tracing::warn!(%error, "the certificate of the KMS endpoint stays as it is"),
         }
     }
+}
+
+/// Keeps in contact with the API server, and shows for how long there was none, for ever.
+pub async fn keep_in_contact(contact: Arc<Contact>, cluster: KubeCluster, namespace: String, metrics: EndpointMetrics) {
+    let show = async {
+        loop {
+            metrics.staleness_seconds.set(contact.age().as_secs_f64());
+            sleep(SHOW).await;
+        }
+    };
+    join(staleness::keep(contact.clone(), cluster, namespace), show).await;
 }
 
 /// Serves from when `may_start` is true until `stop` is, and the requests under way are answered.

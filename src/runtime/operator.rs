@@ -69,7 +69,7 @@ impl From<&RunArguments> for Settings {
             no_new_keys: arguments.no_new_keys,
             clock_skew_tolerance: arguments.clock_skew_tolerance,
             concurrency: arguments.concurrency,
-            kms: KmsSettings::from(&arguments.kms),
+            kms: KmsSettings::from(arguments),
         }
     }
 }
@@ -190,6 +190,10 @@ pub async fn operate(
     let mut tls = None;
     // Who delivers access keys is told the CA.
     let (authority, _) = watch::channel(None);
+    if listeners.tls.is_some() || listeners.plain.is_some() {
+        let (contact, metrics) = (endpoint.kms().contact().clone(), context.metrics.endpoint.clone());
+        services.spawn(kms_endpoint::keep_in_contact(contact, cluster.clone(), namespace.clone(), metrics));
+    }
     if listeners.tls.is_some() {
         let (kms, clock) = (&settings.kms, context.clock.clone());
         let certificate = Certificate::prepare(kms, cluster, &namespace, clock, authority).await?;

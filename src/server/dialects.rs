@@ -7,12 +7,11 @@ use uuid::Uuid;
 use super::{
     Call, Failure, Reply, Request,
     alibaba::{ParameterError, Parameters},
+    aws,
     operations::{EndpointCluster, Kms},
 };
 use crate::{kms::Dialect, store::KeyStore};
 
-/// The header that names the operation in the AWS dialect.
-const AMZ_TARGET: &str = "x-amz-target";
 /// The header that names it in the Alibaba dialect, where the signature is in a header as well.
 const ACS_ACTION: &str = "x-acs-action";
 
@@ -31,16 +30,12 @@ pub(super) enum Asked<'r> {
 
 /// What a request asks for. Only what a signature of the dialect covers counts.
 pub(super) fn asked<'r>(request: &'r Request, parameters: &'r Parameters<'_>) -> Asked<'r> {
-    match (aws_operation(request), alibaba_action(request, parameters)) {
+    match (aws::operation_of(request), alibaba_action(request, parameters)) {
         (Some(_), Some(_)) => Asked::Both,
         (Some(operation), None) => Asked::Aws(operation),
         (None, Some(action)) => Asked::Alibaba(action),
         (None, None) => Asked::Nothing,
     }
-}
-
-fn aws_operation(request: &Request) -> Option<&str> {
-    request.header(AMZ_TARGET)?.strip_prefix("TrentService.")
 }
 
 fn alibaba_action<'r>(request: &'r Request, parameters: &'r Parameters<'_>) -> Option<&'r str> {
@@ -54,7 +49,7 @@ fn alibaba_action<'r>(request: &'r Request, parameters: &'r Parameters<'_>) -> O
 
 /// The dialect of a request whose parameters can't be read.
 pub(super) fn dialect_by_headers(request: &Request) -> Dialect {
-    if aws_operation(request).is_some() { Dialect::Aws } else { Dialect::Alibaba }
+    if aws::operation_of(request).is_some() { Dialect::Aws } else { Dialect::Alibaba }
 }
 
 /// The form in the body, if there is one: in the AWS dialect the body is JSON.
@@ -68,8 +63,10 @@ pub(super) fn form(request: &Request) -> Result<&str, ParameterError> {
 
 /// The operation as it may be logged and counted: one that is known.
 pub(super) fn known(dialect: Dialect, operation: &str) -> Option<&'static str> {
-    let _ = (dialect, operation);
-    None
+    match dialect {
+        Dialect::Aws => aws::known(operation),
+        Dialect::Alibaba => None,
+    }
 }
 
 /// Does what is asked.
@@ -81,8 +78,11 @@ pub(super) async fn answer<C: EndpointCluster, S: KeyStore>(
     body: &[u8],
     request_id: Uuid,
 ) -> Result<Reply, Failure> {
-    let _ = (kms, call, parameters, body, request_id);
-    Err(Failure::UnknownOperation(operation.to_owned()))
+    let _ = (parameters, request_id);
+    match call.dialect {
+        Dialect::Aws => aws::answer(kms, call, operation, body).await,
+        Dialect::Alibaba => Err(Failure::UnknownOperation(operation.to_owned())),
+    }
 }
 
 /// Says no, in the words of a dialect.
@@ -93,7 +93,10 @@ pub(super) fn refuse(
     parameters: &Parameters<'_>,
     request_id: Uuid,
 ) -> Reply {
-    let _ = (dialect, request, parameters, request_id);
+    let _ = (request, parameters);
+    if dialect == Dialect::Aws {
+        return aws::refuse(failure, request_id);
+    }
     Reply {
         status: hyper::StatusCode::BAD_REQUEST,
         content_type: "text/plain; charset=utf-8",

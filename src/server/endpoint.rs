@@ -65,6 +65,12 @@ impl<C: EndpointCluster, S: KeyStore> Endpoint<C, S> {
         Self { kms, authenticator, random, metrics, patience }
     }
 
+    /// The operations.
+    #[must_use]
+    pub fn kms(&self) -> &Kms<C, S> {
+        &self.kms
+    }
+
     /// Answers a request, whatever it is, and writes its audit line.
     pub async fn answer(&self, arrival: Arrival) -> Answer {
         let Arrival { request, peer, refused } = arrival;

@@ -181,6 +181,7 @@ impl Failure {
             Self::InvalidParameter { .. } => "InvalidParameter",
             Self::InvalidMarker => "InvalidMarker",
             Self::InvalidTag(_) => "InvalidTag",
+            Self::Validation(_) => "Validation",
             Self::DryRun => "DryRun",
             Self::Denied(_) => "Denied",
             Self::KeyNotFound(_) => "KeyNotFound",

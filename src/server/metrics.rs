@@ -1,6 +1,6 @@
 //! What the endpoint counts. Labels have few values: operations that are known, and names of failures.
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -37,6 +37,8 @@ pub struct EndpointMetrics {
     pub connections: Family<ListenerLabels, Gauge>,
     /// How often no connection was taken because as many as are allowed were open.
     pub connections_full: Family<ListenerLabels, Counter>,
+    /// How long ago the API server answered this replica.
+    pub staleness_seconds: Gauge<f64, AtomicU64>,
     /// Handshakes that failed, or took too long.
     pub tls_failures: Counter,
 }
@@ -51,6 +53,7 @@ impl Default for EndpointMetrics {
             in_flight: Gauge::default(),
             connections: Family::default(),
             connections_full: Family::default(),
+            staleness_seconds: Gauge::default(),
             tls_failures: Counter::default(),
         }
     }
@@ -71,6 +74,11 @@ impl EndpointMetrics {
             "kms_connections_full",
             "How often as many connections as allowed were open, and the next had to wait",
             self.connections_full.clone(),
+        );
+        registry.register(
+            "kms_staleness_seconds",
+            "How long ago the API server answered this replica; beyond --max-staleness operations are refused",
+            self.staleness_seconds.clone(),
         );
         registry.register("kms_tls_failures", "TLS handshakes that failed", self.tls_failures.clone());
     }
