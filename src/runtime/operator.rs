@@ -165,6 +165,7 @@ pub async fn operate(
     let aliases = watches::aliases(client.clone(), namespace.clone(), store.clone(), triggers.clone(), aliases_ready);
     services.spawn(records);
     services.spawn(aliases);
+    services.spawn(drop_idle_keys(store.clone()));
     services.spawn({
         let (metrics, records, aliases) = (context.metrics.clone(), records_listed.clone(), aliases_listed.clone());
         async move {
@@ -393,6 +394,14 @@ async fn sweep<C: Cluster, S: KeyStore>(
             () = sleep(wait) => {}
             () = context.clock.jumped() => {}
         }
+    }
+}
+
+/// Has the store keep no unwrapped key for longer than it is used.
+async fn drop_idle_keys(store: Arc<EmbeddedStore<KubeCluster>>) {
+    loop {
+        sleep(SWEEP).await;
+        store.drop_idle_keys();
     }
 }
 
