@@ -20,6 +20,7 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{
     ApiError, Cluster, ClusterKeyStores, EventNote, Guarded, History, KeyObjectView, KeyStoreView, NamespaceView,
@@ -243,6 +244,15 @@ impl Cluster for KubeCluster {
     fn watched_key(&self, namespace: &str, name: &str) -> Option<KeyObjectView> {
         let seen = self.views.keys.iter().find_map(|keys| keys.get(&ObjectRef::new(name).within(namespace)))?;
         Some(KeyObjectView::from(&*seen))
+    }
+
+    fn shows_key(&self, namespace: &str, name: &str, uid: &str, key_id: Uuid) -> bool {
+        let object = ObjectRef::new(name).within(namespace);
+        let Some(seen) = self.views.keys.iter().find_map(|keys| keys.get(&object)) else { return false };
+        let meta = seen.meta();
+        let shown = meta.annotations.as_ref().and_then(|annotations| annotations.get(metadata::KEY_ID));
+        let shown = shown.and_then(|id| Uuid::try_parse(id).ok());
+        meta.uid.as_deref() == Some(uid) && shown == Some(key_id)
     }
 
     fn key_store(&self, store: &KeyStoreRef) -> Option<KeyStoreView> {

@@ -19,6 +19,7 @@ use std::{future::Future, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde_json::Value;
+use uuid::Uuid;
 
 pub use self::{
     error::ApiError,
@@ -147,6 +148,14 @@ pub trait Cluster: Secrets + Objects<CustomerMasterKey> + Objects<DataKey> {
 
     /// A `CustomerMasterKey`, from the watch.
     fn watched_key(&self, namespace: &str, name: &str) -> Option<KeyObjectView>;
+
+    /// Whether a `CustomerMasterKey` with a UID is there, from the watch, and has been finished with this key. Asked at
+    /// every use of a key: an implementation looks without copying.
+    fn shows_key(&self, namespace: &str, name: &str, uid: &str, key_id: Uuid) -> bool {
+        self.watched_key(namespace, name).is_some_and(|object| {
+            object.uid == uid && object.key_id.as_deref().and_then(|id| Uuid::try_parse(id).ok()) == Some(key_id)
+        })
+    }
 
     /// A key store, from the watch. `default` is there also without an object.
     fn key_store(&self, store: &KeyStoreRef) -> Option<KeyStoreView>;

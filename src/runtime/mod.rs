@@ -5,6 +5,7 @@ pub mod arguments;
 pub mod commands;
 mod drive;
 mod key_stores;
+pub mod kms_endpoint;
 pub mod metrics;
 pub mod operator;
 mod root_key_guard;

@@ -12,17 +12,25 @@ use super::{
     arguments::RunArguments,
     drive::{Drive, on},
     key_stores::{self, Signs},
+    kms_endpoint::{self, Certificate, KmsListeners, KmsSettings},
     metrics::{Metrics, StateLabels},
     root_key_guard, root_key_rewrap,
     triggers::{Scope, Triggers, Watched},
     watches,
 };
 use crate::{
+    access_keys::{Credential, Credentials},
     api::{CustomerMasterKey, DataKey},
     clock::Clock,
     cluster::{Cluster, KubeCluster, Views},
     controller::{Attempts, Context, Expectations, alarms, customer_master_key, data_key, orphans::Orphans, purge},
     crypto::{Random, RootKeyRing},
+    server::{
+        auth::Authenticator,
+        endpoint::Endpoint,
+        operations::{EndpointCluster, Kms, OperationSettings},
+        tls::TlsError,
+    },
     store::{
         KeyStore,
         embedded::{EmbeddedStore, root_key, root_key::RootKeyError},
@@ -48,6 +56,8 @@ pub struct Settings {
     pub clock_skew_tolerance: Duration,
     /// Passes of a kind at a time.
     pub concurrency: u16,
+    /// The KMS endpoint.
+    pub kms: KmsSettings,
 }
 
 impl From<&RunArguments> for Settings {
@@ -59,6 +69,7 @@ impl From<&RunArguments> for Settings {
             no_new_keys: arguments.no_new_keys,
             clock_skew_tolerance: arguments.clock_skew_tolerance,
             concurrency: arguments.concurrency,
+            kms: KmsSettings::from(arguments),
         }
     }
 }
@@ -85,6 +96,8 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     /// Whether it does its work.
     pub readiness: Readiness,
+    /// Where the KMS endpoint listens.
+    pub kms: KmsListeners,
 }
 
 /// Why the operator ended.
@@ -93,6 +106,9 @@ pub enum OperatorError {
     /// There is no root key.
     #[error(transparent)]
     RootKey(#[from] RootKeyError),
+    /// There is no certificate for the KMS endpoint.
+    #[error("--kms-listen: {0}")]
+    Certificate(#[from] TlsError),
     /// A part of it panicked: a bug. The process ends, and starts anew.
     #[error("a part of the operator failed: {0}")]
     Part(#[from] tokio::task::JoinError),
@@ -110,7 +126,7 @@ pub async fn operate(
     surroundings: Surroundings,
     stop: watch::Receiver<bool>,
 ) -> Result<(), OperatorError> {
-    let Surroundings { client, clock, random, metrics, readiness } = surroundings;
+    let Surroundings { client, clock, random, metrics, readiness, kms: listeners } = surroundings;
     let keys = Kind::prepare(customer_master_key::KIND, &client, &settings, &stop);
     let data_keys = Kind::prepare(data_key::KIND, &client, &settings, &stop);
     let (namespaces, key_stores) = (Writer::default(), Writer::default());
@@ -149,6 +165,7 @@ pub async fn operate(
     let aliases = watches::aliases(client.clone(), namespace.clone(), store.clone(), triggers.clone(), aliases_ready);
     services.spawn(records);
     services.spawn(aliases);
+    services.spawn(drop_idle_keys(store.clone()));
     services.spawn({
         let (metrics, records, aliases) = (context.metrics.clone(), records_listed.clone(), aliases_listed.clone());
         async move {
@@ -164,12 +181,28 @@ pub async fn operate(
         services.spawn(watches::deliveries(client.clone(), scope, triggers.clone()));
     }
     if settings.root_key_files.is_empty() {
-        services.spawn(root_key_guard::guard(client, namespace, cluster, ring));
+        services.spawn(root_key_guard::guard(client.clone(), namespace.clone(), cluster.clone(), ring));
     }
     // What ends when it is told to.
     let mut drives = JoinSet::new();
     keys.drives.into_iter().for_each(|drive| drive_keys(&mut drives, drive, &context, &triggers));
     data_keys.drives.into_iter().for_each(|drive| drive_data_keys(&mut drives, drive, &context, &triggers));
+    let endpoint = Arc::new(endpoint(&context, &settings));
+    let mut tls = None;
+    // Who delivers access keys is told the CA.
+    let (authority, _) = watch::channel(None);
+    if listeners.tls.is_some() || listeners.plain.is_some() {
+        let (contact, metrics) = (endpoint.kms().contact().clone(), context.metrics.endpoint.clone());
+        services.spawn(kms_endpoint::keep_in_contact(contact, cluster.clone(), namespace.clone(), metrics));
+    }
+    if listeners.tls.is_some() {
+        let (kms, clock) = (&settings.kms, context.clock.clone());
+        let certificate = Certificate::prepare(kms, cluster, &namespace, clock, authority).await?;
+        tls = Some(certificate.acceptor());
+        services.spawn(certificate.keep(client, namespace));
+    }
+    let serving = (settings.kms.limits, context.metrics.endpoint.clone());
+    drives.spawn(kms_endpoint::serve(endpoint, listeners, tls, serving, (keys.may_start.subscribe(), stop.clone())));
 
     let orphans = Orphans::default();
     let signs = Signs { stores, usage, orphans: orphans.found() };
@@ -307,6 +340,24 @@ fn failure(ended: Result<(), tokio::task::JoinError>) -> OperatorError {
     ended.map_or_else(OperatorError::Part, |()| OperatorError::Ended)
 }
 
+/// The KMS endpoint over what the passes work on.
+fn endpoint<C: EndpointCluster, S: KeyStore>(context: &Context<C, S>, settings: &Settings) -> Endpoint<C, S> {
+    let Context { cluster, store, clock, random, metrics, .. } = context;
+    let operations = OperationSettings { no_new_keys: settings.no_new_keys, ..settings.kms.operations.clone() };
+    let kms = Kms::new(cluster.clone(), store.clone(), clock.clone(), random.clone(), operations);
+    let authenticator = Authenticator::new(cluster.clone(), Arc::new(NoAccessKeys), clock.clone());
+    Endpoint::new(kms, authenticator, random.clone(), metrics.endpoint.clone(), settings.kms.limits.request)
+}
+
+/// Until AccessKeys are watched there are none.
+struct NoAccessKeys;
+
+impl Credentials for NoAccessKeys {
+    fn credential(&self, _access_key_id: &str) -> Option<Arc<Credential>> {
+        None
+    }
+}
+
 async fn root_keys(
     settings: &Settings,
     cluster: &KubeCluster,
@@ -343,6 +394,14 @@ async fn sweep<C: Cluster, S: KeyStore>(
             () = sleep(wait) => {}
             () = context.clock.jumped() => {}
         }
+    }
+}
+
+/// Has the store keep no unwrapped key for longer than it is used.
+async fn drop_idle_keys(store: Arc<EmbeddedStore<KubeCluster>>) {
+    loop {
+        sleep(SWEEP).await;
+        store.drop_idle_keys();
     }
 }
 

@@ -22,7 +22,7 @@ pub enum ParameterError {
 }
 
 /// The decoded parameters, sorted by the bytes of their names, each name once.
-#[derive(PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
 pub struct Parameters<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Parameters<'a> {

@@ -101,11 +101,7 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
         if key.record.is_tombstone() || owner.released {
             return false;
         }
-        let object = self.cluster.watched_key(&owner.namespace, &owner.name);
-        object.is_some_and(|object| {
-            let shown = object.key_id.as_deref().and_then(|id| Uuid::try_parse(id).ok());
-            shown == Some(*key_id) && object.uid == owner.uid
-        })
+        self.cluster.shows_key(&owner.namespace, &owner.name, &owner.uid, *key_id)
     }
 
     /// The key that a call was about, once an operation has found it for the caller.
