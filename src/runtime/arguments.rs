@@ -67,6 +67,10 @@ pub struct RunArguments {
     #[arg(long, default_value = "5m", value_parser = parse_duration, value_name = "DURATION")]
     pub clock_skew_tolerance: Duration,
 
+    /// Where applications reach the KMS endpoint, for the Secrets of AccessKeys. Absent: https://cmk-operator.NAMESPACE.svc
+    #[arg(long, value_name = "URL")]
+    pub kms_url: Option<String>,
+
     /// How many objects of a kind are worked on at a time. More than about 10 gains nothing: the API server is
     /// the limit
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]

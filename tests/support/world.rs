@@ -262,6 +262,8 @@ impl World {
             no_new_keys: false,
             clock_skew_tolerance: Duration::from_secs(300),
             concurrency: 8,
+            kms_url: "https://cmk-operator.cmk-system.svc".to_owned(),
+            kms_ca: watch::channel(None).1,
         }
     }
 
