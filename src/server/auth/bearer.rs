@@ -59,14 +59,15 @@ impl<C: Reviews + Clone> BearerTokens<C> {
     /// [`staleness::DEFAULT`], but for no token beyond its own expiry.
     #[must_use]
     pub fn new(cluster: C, clock: Arc<dyn Clock>) -> Self {
-        Self::with_max_staleness(cluster, clock, staleness::DEFAULT)
+        let answers = ReviewCache::new(clock.clone(), limits(staleness::DEFAULT));
+        Self { cluster, clock, answers }
     }
 
-    /// The same with another limit: `--max-staleness`.
+    /// The same with another limit, and nothing remembered: `--max-staleness`.
     #[must_use]
-    pub fn with_max_staleness(cluster: C, clock: Arc<dyn Clock>, max_staleness: Duration) -> Self {
-        let limits = CacheLimits { entries: ENTRIES, questions: REVIEWS, max_staleness };
-        Self { cluster, answers: ReviewCache::new(clock.clone(), limits), clock }
+    pub fn with_max_staleness(self, max_staleness: Duration) -> Self {
+        let answers = ReviewCache::new(self.clock.clone(), limits(max_staleness));
+        Self { answers, ..self }
     }
 
     /// Whose token it is.
@@ -94,6 +95,10 @@ impl<C: Reviews + Clone> BearerTokens<C> {
             }
         }
     }
+}
+
+fn limits(max_staleness: Duration) -> CacheLimits {
+    CacheLimits { entries: ENTRIES, questions: REVIEWS, max_staleness }
 }
 
 /// What is wrong with a token by its form alone: it can't be a ServiceAccount's, and nobody is asked. Three parts in

@@ -5,7 +5,7 @@
 //! | [`sigv4`]  | AWS: `Authorization: AWS4-HMAC-SHA256 …`                                                    |
 //! | [`acs3`]   | Alibaba, signature v3: `Authorization: ACS3-HMAC-SHA256 …`                                  |
 //! | [`rpc_v1`] | Alibaba, signature v1: the parameters `Signature`, `AccessKeyId` and others                 |
-//! | `bearer`   | both: `Authorization: Bearer …`                                                             |
+//! | [`bearer`] | both: `Authorization: Bearer …`                                                             |
 //! | [`nonces`] | what keeps an Alibaba request from being sent twice                                         |
 //!
 //! The schemes are pure: they `parse` what the request says, and `verify` it with a secret. What they have not covered is
@@ -15,9 +15,7 @@
 //! an unknown access key from a wrong signature, as those of the clouds do. The signature is verified in both cases, so
 //! that the time that it takes says nothing more.
 
-pub mod bearer;
-
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use zeroize::Zeroizing;
 
@@ -34,7 +32,7 @@ use signing_keys::SigningKeys;
 use sigv4::SigningKey;
 
 pub mod acs3;
-mod bearer;
+pub mod bearer;
 mod canonical;
 mod encoding;
 pub mod nonces;
@@ -60,7 +58,7 @@ pub struct Authenticator<C> {
     nobodys_secret: AccessKeySecret,
 }
 
-impl<C: Reviews> Authenticator<C> {
+impl<C: Reviews + Clone> Authenticator<C> {
     /// An authenticator that has seen no request yet.
     #[must_use]
     pub fn new(cluster: C, credentials: Arc<dyn Credentials>, clock: Arc<dyn Clock>) -> Self {
@@ -72,6 +70,13 @@ impl<C: Reviews> Authenticator<C> {
             nonces: Nonces::default(),
             nobodys_secret: AccessKeySecret::new(Zeroizing::new("0".repeat(40))),
         }
+    }
+
+    /// The same with another limit on how long tokens count while the API server does not answer: `--max-staleness`. The
+    /// default is [`DEFAULT`](super::staleness::DEFAULT).
+    #[must_use]
+    pub fn with_max_staleness(self, max_staleness: Duration) -> Self {
+        Self { tokens: self.tokens.with_max_staleness(max_staleness), ..self }
     }
 
     /// Who sent a request in the AWS dialect: SigV4 or a token.
