@@ -22,7 +22,6 @@ use crate::{
     server::{
         Caller, Failure,
         review_cache::{Answer, CacheLimits, ReviewCache},
-        staleness,
     },
 };
 
@@ -56,18 +55,11 @@ type Verdict = Result<Caller, Arc<str>>;
 
 impl<C: Reviews + Clone> BearerTokens<C> {
     /// Tokens as the API server judges them. While it does not answer, what it said before counts for up to
-    /// [`staleness::DEFAULT`], but for no token beyond its own expiry.
+    /// `max_staleness`, but for no token beyond its own expiry.
     #[must_use]
-    pub fn new(cluster: C, clock: Arc<dyn Clock>) -> Self {
-        let answers = ReviewCache::new(clock.clone(), limits(staleness::DEFAULT));
-        Self { cluster, clock, answers }
-    }
-
-    /// The same with another limit, and nothing remembered: `--max-staleness`.
-    #[must_use]
-    pub fn with_max_staleness(self, max_staleness: Duration) -> Self {
-        let answers = ReviewCache::new(self.clock.clone(), limits(max_staleness));
-        Self { answers, ..self }
+    pub fn new(cluster: C, clock: Arc<dyn Clock>, max_staleness: Duration) -> Self {
+        let limits = CacheLimits { entries: ENTRIES, questions: REVIEWS, max_staleness };
+        Self { cluster, answers: ReviewCache::new(clock.clone(), limits), clock }
     }
 
     /// Whose token it is.
@@ -95,10 +87,6 @@ impl<C: Reviews + Clone> BearerTokens<C> {
             }
         }
     }
-}
-
-fn limits(max_staleness: Duration) -> CacheLimits {
-    CacheLimits { entries: ENTRIES, questions: REVIEWS, max_staleness }
 }
 
 /// What is wrong with a token by its form alone: it can't be a ServiceAccount's, and nobody is asked. Three parts in

@@ -59,24 +59,18 @@ pub struct Authenticator<C> {
 }
 
 impl<C: Reviews + Clone> Authenticator<C> {
-    /// An authenticator that has seen no request yet.
+    /// An authenticator that has seen no request yet. What the API server said of a token counts for up to
+    /// `max_staleness` while it does not answer.
     #[must_use]
-    pub fn new(cluster: C, credentials: Arc<dyn Credentials>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(cluster: C, credentials: Arc<dyn Credentials>, clock: Arc<dyn Clock>, max_staleness: Duration) -> Self {
         Self {
             credentials,
-            tokens: BearerTokens::new(cluster, clock.clone()),
+            tokens: BearerTokens::new(cluster, clock.clone(), max_staleness),
             clock,
             signing_keys: SigningKeys::default(),
             nonces: Nonces::default(),
             nobodys_secret: AccessKeySecret::new(Zeroizing::new("0".repeat(40))),
         }
-    }
-
-    /// The same with another limit on how long tokens count while the API server does not answer: `--max-staleness`. The
-    /// default is [`DEFAULT`](super::staleness::DEFAULT).
-    #[must_use]
-    pub fn with_max_staleness(self, max_staleness: Duration) -> Self {
-        Self { tokens: self.tokens.with_max_staleness(max_staleness), ..self }
     }
 
     /// Who sent a request in the AWS dialect: SigV4 or a token.
