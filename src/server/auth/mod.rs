@@ -5,7 +5,7 @@
 //! | [`sigv4`]  | AWS: `Authorization: AWS4-HMAC-SHA256 …`                                                    |
 //! | [`acs3`]   | Alibaba, signature v3: `Authorization: ACS3-HMAC-SHA256 …`                                  |
 //! | [`rpc_v1`] | Alibaba, signature v1: the parameters `Signature`, `AccessKeyId` and others                 |
-//! | `bearer`   | both: `Authorization: Bearer …`                                                             |
+//! | [`bearer`] | both: `Authorization: Bearer …`                                                             |
 //! | [`nonces`] | what keeps an Alibaba request from being sent twice                                         |
 //!
 //! The schemes are pure: they `parse` what the request says, and `verify` it with a secret. What they have not covered is
@@ -65,7 +65,7 @@ impl<C: Reviews + Clone> Authenticator<C> {
     pub fn new(cluster: C, credentials: Arc<dyn Credentials>, clock: Arc<dyn Clock>, max_staleness: Duration) -> Self {
         Self {
             credentials,
-            tokens: BearerTokens::with_max_staleness(cluster, clock.clone(), max_staleness),
+            tokens: BearerTokens::new(cluster, clock.clone(), max_staleness),
             clock,
             signing_keys: SigningKeys::default(),
             nonces: Nonces::default(),
