@@ -168,8 +168,7 @@ class AlibabaV1Kms:
 
 
 def _as_text(value: object) -> object:
-    if isinstance(value, bool):
-        return "true" if value else "false"
+    """The old SDK's setters take JSON as text; all else it turns into text itself (a boolean into `True`)."""
     return json.dumps(value) if isinstance(value, dict | list) else value
 
 

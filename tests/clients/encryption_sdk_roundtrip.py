@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
 import aws_encryption_sdk
 import botocore.session
-from aws_encryption_sdk.exceptions import AWSEncryptionSDKClientError, MasterKeyProviderError
+from aws_encryption_sdk.exceptions import DecryptKeyError
 from drivers import AwsKms
 from harness import Config, Mismatch, Report, equal, expect, steps
 
@@ -72,12 +73,14 @@ class RoundTrip:
     def _fails(self, sealed: bytes, arn: str) -> None:
         try:
             self._decrypted(sealed, arn)
-        except (AWSEncryptionSDKClientError, MasterKeyProviderError):
+        except DecryptKeyError:
             return
         raise Mismatch(f"{arn} decrypts the message")
 
 
 def main() -> int:
+    # It logs the failures that are expected here, with their stacks.
+    logging.disable()
     config, report = Config.load(sys.argv[1:]), Report("AWS Encryption SDK", "steps")
     for step in steps(RoundTrip(config), report):
         step()
