@@ -16,7 +16,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from harness import Config, Mismatch, Report, equal, expect, steps
+from harness import Config, Mismatch, Report, equal, expect, in_parallel, steps
 
 SEED_003_FIELDS = {
     "Origin",
@@ -89,8 +89,7 @@ class RoundTrip:
 
 def main() -> int:
     config, report = Config.load(sys.argv[1:]), Report("aws kms", "steps")
-    for step in steps(RoundTrip(config), report):
-        step()
+    in_parallel(3, steps(RoundTrip(config), report))
     return report.finish()
 
 
