@@ -5,6 +5,8 @@
 
 # `make demo ONCE=1` ends by itself.
 ONCE ?=
+# `make fuzz FUZZ_SECONDS=600`; how long each target runs.
+export FUZZ_SECONDS ?= 10
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +55,9 @@ demo: ## Show the operator on a real Kubernetes API server; ONCE=1 ends by itsel
 	@echo '== operator, debug build (about 2 min the first time, seconds after that)'
 	@cargo test --locked --no-run --test demo
 	@cargo test --locked --quiet --test demo -- $(if $(ONCE),,--stay)
+
+fuzz: ## Fuzz the parsers for FUZZ_SECONDS each
+	@fuzz/run
 
 clean: ## Remove what cargo built; the control plane stays in its cache
 	cargo clean

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::core::v1::{Namespace, ObjectReference, Secret},
+    api::core::v1::{Namespace, ObjectReference, Secret, ServiceAccount},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::{
     ApiError, Cluster, ClusterKeyStores, EventNote, Guarded, History, KeyObjectView, KeyStoreView, NamespaceView,
-    Objects, Secrets,
+    Objects, Secrets, ServiceAccounts,
 };
 use crate::api::{
     ClusterKeyStore, ClusterKeyStoreSpec, CustomerMasterKey, DataKey, KeyStoreRef, cluster_key_store::DEFAULT_STORE,
@@ -176,6 +176,13 @@ impl Secrets for KubeCluster {
     async fn delete_secret(&self, secret: &Secret) -> Result<(), ApiError> {
         let params = DeleteParams { preconditions: Some(precondition(secret)?), ..DeleteParams::default() };
         call(self.api::<Secret>(&namespace_of(secret)).delete(&secret.name_any(), &params)).await.map(drop)
+    }
+}
+
+impl ServiceAccounts for KubeCluster {
+    async fn service_account(&self, namespace: &str, name: &str) -> Result<Option<String>, ApiError> {
+        let found = call(self.api::<ServiceAccount>(namespace).get_metadata_opt(name)).await?;
+        Ok(found.filter(|account| account.metadata.deletion_timestamp.is_none()).and_then(|account| account.uid()))
     }
 }
 

@@ -95,6 +95,16 @@ pub trait ClusterKeyStores: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
 }
 
+/// ServiceAccounts, whose identities access keys are.
+pub trait ServiceAccounts: Send + Sync + 'static {
+    /// The UID of a ServiceAccount as it is now, read past every cache. None: there is none, or it is being deleted.
+    fn service_account(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<String>, ApiError>> + Send;
+}
+
 /// What an object's recorded history says about whether the operator ever finished taking it on.
 #[derive(Clone, Debug, PartialEq)]
 pub enum History {

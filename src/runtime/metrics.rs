@@ -41,7 +41,7 @@ pub struct Metrics {
     pub purge_waiting: Gauge,
     /// Keys erased by this process.
     pub keys_erased: Counter,
-    /// Records and aliases that need another root key than the first, or may.
+    /// Records, aliases and access keys that need another root key than the first, or may.
     pub records_under_old_root_key: Gauge,
     /// Keys that this process let go without scheduling their deletion.
     pub keys_retained: Counter,
@@ -79,7 +79,7 @@ impl Default for Metrics {
         );
         registry.register(
             "records_under_old_root_key",
-            "Key records and aliases that need another root key than the first, or may: it can go when there are none",
+            "Key records, aliases and access keys that need another root key than the first, or may: it can go when there are none",
             metrics.records_under_old_root_key.clone(),
         );
         registry.register(

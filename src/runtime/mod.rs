@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod arguments;
 pub mod commands;
+pub mod credentials;
 mod drive;
 mod key_stores;
 pub mod kms_endpoint;

@@ -5,11 +5,16 @@ use std::{collections::HashSet, fmt::Debug, path::PathBuf, sync::Arc, time::Dura
 use k8s_openapi::NamespaceResourceScope;
 use kube::{Client, Resource, ResourceExt, runtime::reflector::store::Writer};
 use thiserror::Error;
-use tokio::{sync::watch, task::JoinSet, time::sleep};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::sleep,
+};
 
 use super::{
     admin::Readiness,
     arguments::RunArguments,
+    credentials::{self, Credentialed},
     drive::{Drive, on},
     key_stores::{self, Signs},
     kms_endpoint::{self, Certificate, KmsListeners, KmsSettings},
@@ -19,11 +24,13 @@ use super::{
     watches,
 };
 use crate::{
-    access_keys::{Credential, Credentials},
-    api::{CustomerMasterKey, DataKey},
+    access_keys::AccessKeyView,
+    api::{AccessKey, CustomerMasterKey, DataKey},
     clock::Clock,
-    cluster::{Cluster, KubeCluster, Views},
-    controller::{Attempts, Context, Expectations, alarms, customer_master_key, data_key, orphans::Orphans, purge},
+    cluster::{Cluster, KubeCluster, Objects, ServiceAccounts, Views},
+    controller::{
+        Attempts, Context, Expectations, access_key, alarms, customer_master_key, data_key, orphans::Orphans, purge,
+    },
     crypto::{Random, RootKeyRing},
     server::{
         auth::Authenticator,
@@ -32,7 +39,7 @@ use crate::{
         tls::TlsError,
     },
     store::{
-        KeyStore,
+        AccessKeyStore, KeyStore,
         embedded::{EmbeddedStore, root_key, root_key::RootKeyError},
     },
 };
@@ -58,12 +65,16 @@ pub struct Settings {
     pub concurrency: u16,
     /// The KMS endpoint.
     pub kms: KmsSettings,
+    /// Where applications reach the KMS endpoint.
+    pub kms_url: String,
 }
 
 impl From<&RunArguments> for Settings {
     fn from(arguments: &RunArguments) -> Self {
+        let namespace = arguments.namespace.namespace.clone();
         Self {
-            namespace: arguments.namespace.namespace.clone(),
+            kms_url: arguments.kms.kms_url.clone().unwrap_or_else(|| format!("https://cmk-operator-kms.{namespace}.svc")),
+            namespace,
             watch_namespaces: arguments.watch_namespaces.clone(),
             root_key_files: arguments.root_key.root_key_files.clone(),
             no_new_keys: arguments.no_new_keys,
@@ -129,6 +140,7 @@ pub async fn operate(
     let Surroundings { client, clock, random, metrics, readiness, kms: listeners } = surroundings;
     let keys = Kind::prepare(customer_master_key::KIND, &client, &settings, &stop);
     let data_keys = Kind::prepare(data_key::KIND, &client, &settings, &stop);
+    let access_keys = Kind::prepare(access_key::KIND, &client, &settings, &stop);
     let (namespaces, key_stores) = (Writer::default(), Writer::default());
     let views = Views {
         namespaces: namespaces.as_reader(),
@@ -142,6 +154,7 @@ pub async fn operate(
     tracing::info!(root_key_id = %ring.primary_id(), namespace = settings.namespace, "the root key is there");
     let store =
         Arc::new(EmbeddedStore::new(&settings.namespace, cluster.clone(), ring.clone(), clock.clone(), random.clone()));
+    let view = Arc::new(AccessKeyView::new(clock.clone()));
     let context = Arc::new(Context {
         cluster: cluster.clone(),
         store: store.clone(),
@@ -153,7 +166,11 @@ pub async fn operate(
         expectations: Expectations::default(),
         metrics,
     });
-    let triggers = Triggers { keys: Arc::new(keys.watched), data_keys: Arc::new(data_keys.watched) };
+    let triggers = Triggers {
+        keys: Arc::new(keys.watched),
+        data_keys: Arc::new(data_keys.watched),
+        access_keys: Arc::new(access_keys.watched),
+    };
 
     // What never ends by itself.
     let mut services = JoinSet::new();
@@ -166,11 +183,28 @@ pub async fn operate(
     services.spawn(records);
     services.spawn(aliases);
     services.spawn(drop_idle_keys(store.clone()));
+    let (credentials_ready, credentials_listed) = watch::channel(false);
+    let gone = Arc::new(Notify::new());
+    let fed = Credentialed { store: store.clone(), view: view.clone(), triggers: triggers.clone(), gone: gone.clone() };
+    services.spawn(credentials::follow(client.clone(), namespace.clone(), settings.scopes(), fed, credentials_ready));
     services.spawn({
-        let (metrics, records, aliases) = (context.metrics.clone(), records_listed.clone(), aliases_listed.clone());
+        let (context, tidied, listed) = (context.clone(), view.clone(), credentials_listed.clone());
+        async move {
+            on(listed).await;
+            credentials::tidy(context, tidied, gone).await;
+        }
+    });
+    // Who delivers access keys is told the CA of the endpoint.
+    let (authority, kms_ca) = watch::channel(None);
+    services.spawn(redeliver(kms_ca.clone(), triggers.clone()));
+    services.spawn({
+        let metrics = context.metrics.clone();
+        let (records, aliases, access_keys) =
+            (records_listed.clone(), aliases_listed.clone(), credentials_listed.clone());
         async move {
             on(records).await;
             on(aliases).await;
+            on(access_keys).await;
             root_key_rewrap::rewrap(store, metrics).await;
         }
     });
@@ -187,10 +221,10 @@ pub async fn operate(
     let mut drives = JoinSet::new();
     keys.drives.into_iter().for_each(|drive| drive_keys(&mut drives, drive, &context, &triggers));
     data_keys.drives.into_iter().for_each(|drive| drive_data_keys(&mut drives, drive, &context, &triggers));
-    let endpoint = Arc::new(endpoint(&context, &settings));
+    let delivery = access_key::Delivery { url: settings.kms_url.clone(), ca: kms_ca };
+    access_keys.drives.into_iter().for_each(|drive| drive_access_keys(&mut drives, drive, &context, &delivery));
+    let endpoint = Arc::new(endpoint(&context, &settings, view));
     let mut tls = None;
-    // Who delivers access keys is told the CA.
-    let (authority, _) = watch::channel(None);
     if listeners.tls.is_some() || listeners.plain.is_some() {
         let (contact, metrics) = (endpoint.kms().contact().clone(), context.metrics.endpoint.clone());
         services.spawn(kms_endpoint::keep_in_contact(contact, cluster.clone(), namespace.clone(), metrics));
@@ -213,14 +247,16 @@ pub async fn operate(
             // A pass looks at all of them: one over a key that is deleted, at the data keys under it.
             on(records_listed).await;
             on(aliases_listed).await;
+            on(credentials_listed).await;
             watches::filled(views.namespaces).await;
             watches::filled(views.key_stores).await;
-            for listed in keys.listed.into_iter().chain(data_keys.listed) {
+            for listed in keys.listed.into_iter().chain(data_keys.listed).chain(access_keys.listed) {
                 on(listed).await;
             }
             root_key_rewrap::count(&context.store, &context.metrics);
             keys.may_start.send_replace(true);
             data_keys.may_start.send_replace(true);
+            access_keys.may_start.send_replace(true);
             readiness.set(true);
             tracing::info!(watching = ?settings.watch_namespaces, "the operator is ready");
             sweep(context, orphans, settings, triggers).await;
@@ -314,6 +350,32 @@ fn drive_data_keys<C: Cluster, S: KeyStore>(
     }));
 }
 
+fn drive_access_keys<C, S>(
+    drives: &mut JoinSet<()>,
+    drive: Drive<AccessKey>,
+    context: &Arc<Context<C, S>>,
+    delivery: &access_key::Delivery,
+) where
+    C: Cluster + Objects<AccessKey> + ServiceAccounts,
+    S: KeyStore + AccessKeyStore,
+{
+    let delivery = delivery.clone();
+    let pass = move |context: Arc<Context<C, S>>, object| {
+        let delivery = delivery.clone();
+        async move { access_key::reconcile(&context, &delivery, object).await }
+    };
+    // Its Secret is the garbage collector's business, its record that of `credentials::tidy`.
+    drives.spawn(drive.run(context.clone(), pass, |_| {}));
+}
+
+/// Has every access key delivered again, for ever, when the authority of the endpoint's certificate becomes another.
+async fn redeliver(mut ca: watch::Receiver<Option<String>>, triggers: Triggers) {
+    while ca.changed().await.is_ok() {
+        triggers.all_access_keys();
+    }
+    std::future::pending::<()>().await;
+}
+
 /// Waits until `stop`, and then until the passes under way have come to their end. An end before that is a
 /// failure, of whatever part.
 async fn until_stopped(
@@ -341,21 +403,16 @@ fn failure(ended: Result<(), tokio::task::JoinError>) -> OperatorError {
 }
 
 /// The KMS endpoint over what the passes work on.
-fn endpoint<C: EndpointCluster, S: KeyStore>(context: &Context<C, S>, settings: &Settings) -> Endpoint<C, S> {
+fn endpoint<C: EndpointCluster, S: KeyStore>(
+    context: &Context<C, S>,
+    settings: &Settings,
+    access_keys: Arc<AccessKeyView>,
+) -> Endpoint<C, S> {
     let Context { cluster, store, clock, random, metrics, .. } = context;
     let operations = OperationSettings { no_new_keys: settings.no_new_keys, ..settings.kms.operations.clone() };
+    let authenticator = Authenticator::new(cluster.clone(), access_keys, clock.clone(), operations.max_staleness);
     let kms = Kms::new(cluster.clone(), store.clone(), clock.clone(), random.clone(), operations);
-    let authenticator = Authenticator::new(cluster.clone(), Arc::new(NoAccessKeys), clock.clone());
     Endpoint::new(kms, authenticator, random.clone(), metrics.endpoint.clone(), settings.kms.limits.request)
-}
-
-/// Until AccessKeys are watched there are none.
-struct NoAccessKeys;
-
-impl Credentials for NoAccessKeys {
-    fn credential(&self, _access_key_id: &str) -> Option<Arc<Credential>> {
-        None
-    }
 }
 
 async fn root_keys(
@@ -388,6 +445,7 @@ async fn sweep<C: Cluster, S: KeyStore>(
         let (keys, now) = (context.store.keys(), context.clock.now());
         alarms::due(&keys, now).iter().for_each(|(namespace, name)| triggers.key_alone(namespace, name));
         triggers.due_data_keys(now);
+        triggers.due_access_keys(now);
         let due = alarms::next(&keys, now);
         let wait = due.and_then(|due| Duration::try_from(due).ok()).map_or(SWEEP, |due| due.min(SWEEP));
         tokio::select! {

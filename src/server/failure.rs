@@ -46,6 +46,9 @@ pub enum Failure {
     /// The operation exists, and can't be done here or for this key: a sentence that says why.
     #[error("{0}")]
     Unsupported(String),
+    /// An alias stands where the dialect takes a key's id or ARN only: the parameter.
+    #[error("the parameter {0} takes the id or ARN of a key here, not an alias")]
+    UnsupportedAlias(&'static str),
     /// The body, the query or a header can't be read.
     #[error("the request is malformed: {0}")]
     Malformed(String),

@@ -179,7 +179,7 @@ fn question_id(user: &UserInfo, verb: Verb, namespace: &str, name: Option<&str>)
 fn denied(caller: &Caller, verb: Verb) -> Failure {
     let Caller { user, namespace, .. } = caller;
     Failure::Denied(format!(
-        "{} lacks the verb {} on {RESOURCE}.{} in the namespace {namespace}: the ClusterRole {} has it",
+        "user {} lacks the verb {} on {RESOURCE}.{} in the namespace {namespace}: the ClusterRole {} has it",
         user.username,
         verb.as_str(),
         crate::api::GROUP,

@@ -18,6 +18,7 @@ from alibabacloud_tea_openapi.exceptions import AlibabaCloudException
 from alibabacloud_tea_openapi.utils_models import Config as TeaConfig
 from aliyunsdkcore.acs_exception.exceptions import ServerException
 from aliyunsdkcore.client import AcsClient
+from aliyunsdkcore.http import protocol_type
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import ClientError
 
@@ -158,7 +159,8 @@ class AlibabaV1Kms:
     def request(self, operation: str, **parameters: object) -> Any:
         module = importlib.import_module(f"aliyunsdkkms.request.v20160120.{operation}Request")
         request = getattr(module, f"{operation}Request")()
-        request.set_protocol_type(self._address.scheme)
+        # The SDK compares it by identity, so it has to be this very string.
+        request.set_protocol_type(protocol_type.HTTPS if self._address.scheme == "https" else protocol_type.HTTP)
         request.set_endpoint(self._address.hostname)
         request.set_method(self._method)
         for name, value in parameters.items():
@@ -168,8 +170,7 @@ class AlibabaV1Kms:
 
 
 def _as_text(value: object) -> object:
-    if isinstance(value, bool):
-        return "true" if value else "false"
+    """The old SDK's setters take JSON as text; all else it turns into text itself (a boolean into `True`)."""
     return json.dumps(value) if isinstance(value, dict | list) else value
 
 

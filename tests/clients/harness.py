@@ -11,11 +11,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,12 @@ def described(error: Exception) -> str:
     return f"{type(error).__name__}: {text}{where}"
 
 
+def steps(tour: object, report: Report) -> list[Callable[[], None]]:
+    """The public methods of a tour, each run as a step of the report."""
+    names = [name for name in vars(type(tour)) if not name.startswith("_")]
+    return [partial(report.run, name, getattr(tour, name)) for name in names]
+
+
 def in_parallel(threads: int, tasks: Sequence[Callable[[], None]]) -> None:
     with ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(task) for task in tasks]:
@@ -194,11 +202,9 @@ def wrapped(material: bytes, public_key_der: bytes, algorithm: str = "RSAES_OAEP
     """Key material encrypted to the public key (DER SubjectPublicKeyInfo) of GetParametersForImport."""
     key = serialization.load_der_public_key(public_key_der)
     expect(isinstance(key, RSAPublicKey), f"the public key is a {type(key).__name__}, wanted RSA")
-    match algorithm:
-        case "RSAES_OAEP_SHA_256":
-            scheme = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
-        case "RSAES_OAEP_SHA_1":
-            scheme = padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None)  # noqa: S303 - the API's
-        case _:
-            raise ValueError(f"no wrapping for {algorithm}")
-    return key.encrypt(material, scheme)
+    digest = hashes.SHA256() if algorithm.endswith("SHA_256") else hashes.SHA1()  # noqa: S303 - the API's
+    scheme = padding.OAEP(padding.MGF1(digest), digest, None)
+    if not algorithm.startswith("RSA_AES_KEY_WRAP"):
+        return key.encrypt(material, scheme)
+    wrapping_key = os.urandom(32)
+    return key.encrypt(wrapping_key, scheme) + aes_key_wrap_with_padding(wrapping_key, material)

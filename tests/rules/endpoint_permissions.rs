@@ -206,7 +206,7 @@ async fn token(world: &World, name: &str, audience: Option<&str>) -> String {
 
 async fn bearer_tokens(world: &World) -> BearerTokens<KubeCluster> {
     let cluster = KubeCluster::new(world.operator_client().await, Views::blind());
-    BearerTokens::new(cluster, world.clock.clone())
+    BearerTokens::new(cluster, world.clock.clone(), MAX_STALENESS)
 }
 
 #[tokio::test]
@@ -306,7 +306,7 @@ async fn nothing_is_told_about_a_key_that_one_may_not_use() {
     }
     let denied = |caller: &Caller| {
         let said = format!(
-            "{} lacks the verb encrypt on customermasterkeys.kms.cmk-operator.dev in the namespace {}: the ClusterRole \
+            "user {} lacks the verb encrypt on customermasterkeys.kms.cmk-operator.dev in the namespace {}: the ClusterRole \
              cmk-encrypter has it",
             caller.user.username, world.namespace
         );

@@ -275,6 +275,7 @@ impl World {
             clock_skew_tolerance: Duration::from_secs(300),
             concurrency: 8,
             kms: KmsSettings::default(),
+            kms_url: "https://cmk-operator-kms.cmk-system.svc".to_owned(),
         }
     }
 

@@ -22,7 +22,6 @@ use crate::{
     server::{
         Caller, Failure,
         review_cache::{Answer, CacheLimits, ReviewCache},
-        staleness,
     },
 };
 
@@ -56,15 +55,9 @@ type Verdict = Result<Caller, Arc<str>>;
 
 impl<C: Reviews + Clone> BearerTokens<C> {
     /// Tokens as the API server judges them. While it does not answer, what it said before counts for up to
-    /// [`staleness::DEFAULT`], but for no token beyond its own expiry.
+    /// `max_staleness`, but for no token beyond its own expiry.
     #[must_use]
-    pub fn new(cluster: C, clock: Arc<dyn Clock>) -> Self {
-        Self::with_max_staleness(cluster, clock, staleness::DEFAULT)
-    }
-
-    /// The same with another limit: `--max-staleness`.
-    #[must_use]
-    pub fn with_max_staleness(cluster: C, clock: Arc<dyn Clock>, max_staleness: Duration) -> Self {
+    pub fn new(cluster: C, clock: Arc<dyn Clock>, max_staleness: Duration) -> Self {
         let limits = CacheLimits { entries: ENTRIES, questions: REVIEWS, max_staleness };
         Self { cluster, answers: ReviewCache::new(clock.clone(), limits), clock }
     }

@@ -10,7 +10,7 @@ use std::{
     hash::BuildHasher,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
 };
 
@@ -49,6 +49,8 @@ pub struct Nonces {
     max_per_access_key: usize,
     max_total: usize,
     total: AtomicUsize,
+    /// The portion in which all was swept last.
+    swept: AtomicI64,
     hasher: RandomState,
     used: RwLock<HashMap<Arc<str>, Arc<Mutex<Used>>>>,
 }
@@ -87,8 +89,8 @@ impl Nonces {
     /// None was used yet; so many of one access key and of all are remembered.
     #[must_use]
     pub fn new(max_per_access_key: usize, max_total: usize) -> Self {
-        let (hasher, used) = (RandomState::new(), RwLock::default());
-        Self { max_per_access_key, max_total, total: AtomicUsize::new(0), hasher, used }
+        let (total, swept) = (AtomicUsize::new(0), AtomicI64::new(i64::MIN));
+        Self { max_per_access_key, max_total, total, swept, hasher: RandomState::new(), used: RwLock::default() }
     }
 
     /// Uses a nonce of a request that is valid until a time. To be called once the signature was verified.
@@ -120,21 +122,26 @@ impl Nonces {
         Ok(())
     }
 
-    /// Those of one access key. Where it has none yet, those that have all expired are dropped first.
+    /// Those of one access key.
     fn of(&self, access_key_id: &Arc<str>, now: Timestamp) -> Arc<Mutex<Used>> {
+        if self.swept.swap(portion(now), Ordering::Relaxed) != portion(now) {
+            self.sweep(now);
+        }
         if let Some(used) = self.used.read().unwrap_or_else(PoisonError::into_inner).get(access_key_id) {
             return used.clone();
         }
+        self.used.write().unwrap_or_else(PoisonError::into_inner).entry(access_key_id.clone()).or_default().clone()
+    }
+
+    /// Forgets what has expired, also of access keys that are used no more. Once for each portion.
+    fn sweep(&self, now: Timestamp) {
         let mut all = self.used.write().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, used| {
-            // Whoever holds it is about to use a nonce.
-            if Arc::strong_count(used) > 1 {
-                return true;
-            }
+            // Whoever else holds it is about to use a nonce.
+            let is_held = Arc::strong_count(used) > 1;
             let mut used = used.lock().unwrap_or_else(PoisonError::into_inner);
             self.total.fetch_sub(used.forget(now), Ordering::Relaxed);
-            !used.0.is_empty()
+            is_held || !used.0.is_empty()
         });
-        all.entry(access_key_id.clone()).or_default().clone()
     }
 }

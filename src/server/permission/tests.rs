@@ -66,7 +66,7 @@ async fn a_refusal_says_who_lacks_which_verb_on_what() {
         assert_eq!(
             said,
             format!(
-                "system:serviceaccount:shop:web lacks the verb {verb} on customermasterkeys.kms.cmk-operator.dev in the \
+                "user system:serviceaccount:shop:web lacks the verb {verb} on customermasterkeys.kms.cmk-operator.dev in the \
                  namespace shop: the ClusterRole {role} has it"
             )
         );

@@ -1,6 +1,9 @@
 //! The embedded key store: keys as Secrets in the operator's own namespace, wrapped under a root key. The API
 //! server is its database (design, section 4; formats in `docs/formats.md`).
 
+mod access_key;
+#[cfg(test)]
+mod access_key_tests;
 mod alias;
 pub mod inspect;
 mod key_cache;
@@ -43,6 +46,7 @@ use crate::{
         limits::{PendingDeletionDays, ROTATION_INTERVAL_DAYS},
     },
 };
+use access_key::AccessKeyRecords;
 use alias::AliasView;
 use name::{alias_name, record_name};
 pub use rewrap::{RootKeyUse, Stale};
@@ -67,6 +71,7 @@ pub struct EmbeddedStore<S> {
     random: Arc<dyn Random>,
     view: RecordView,
     aliases: AliasView,
+    access_keys: AccessKeyRecords,
     /// Rung when the watch shows something under another root key than the first.
     stale_shown: Notify,
 }
@@ -81,9 +86,17 @@ impl<S: Secrets> EmbeddedStore<S> {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        let (view, aliases) = (RecordView::default(), AliasView::default());
-        let namespace = namespace.to_owned();
-        Self { namespace, secrets, ring, clock, random, view, aliases, stale_shown: Notify::new() }
+        Self {
+            namespace: namespace.to_owned(),
+            secrets,
+            ring,
+            clock,
+            random,
+            view: RecordView::default(),
+            aliases: AliasView::default(),
+            access_keys: AccessKeyRecords::default(),
+            stale_shown: Notify::new(),
+        }
     }
 
     /// Takes note of a record that the watch shows, and answers whose key it is: namespace and name. Of a record that

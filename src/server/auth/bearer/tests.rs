@@ -60,7 +60,7 @@ fn web() -> UserInfo {
 fn setup() -> (Arc<Settable>, Issuer, BearerTokens<Issuer>) {
     let clock = Arc::new(Settable::default());
     let issuer = Issuer(Arc::new((Mutex::new(Ok(Ok(web()))), AtomicUsize::new(0))));
-    (clock.clone(), issuer.clone(), BearerTokens::new(issuer, clock))
+    (clock.clone(), issuer.clone(), BearerTokens::new(issuer, clock, Duration::from_secs(300)))
 }
 
 /// A token with these claims, and a signature that nobody looks at here.
