@@ -134,7 +134,7 @@ async fn invalid_everywhere(replicas: &[Replica], id: &str) {
 }
 
 #[tokio::test]
-async fn rule_18_an_access_key_is_delivered_and_is_its_service_account() {
+async fn section_1_an_access_key_is_delivered_and_is_its_service_account() {
     let spec = json!({"secret": {"name": "orders-kms", "labels": {"team": "orders"}, "annotations": {"note": "n"}}});
     let (world, operator) = orders("ak-delivered", spec).await;
     let object = world.access_key_ready("orders").await;
@@ -190,7 +190,7 @@ async fn rule_18_an_access_key_is_delivered_and_is_its_service_account() {
 }
 
 #[tokio::test]
-async fn rule_17_a_deleted_or_changed_secret_has_the_same_access_key_again() {
+async fn section_1_a_deleted_or_changed_secret_has_the_same_access_key_again() {
     let (world, operator) = orders("ak-restored", json!({})).await;
     let first = world.secrets().get("orders").await.unwrap();
     let restored = deleted_and_restored(&world, "orders").await;
@@ -245,7 +245,7 @@ async fn id_when(world: &World, what: &str, wanted: impl Fn(&AccessKey) -> bool)
 }
 
 #[tokio::test]
-async fn rule_18_both_access_keys_work_for_half_an_interval_after_a_rotation() {
+async fn section_1_both_access_keys_work_for_half_an_interval_after_a_rotation() {
     let (world, operator) = orders("ak-rotation", json!({"rotationIntervalDays": 10})).await;
     let replicas = [Replica::start(&world).await, Replica::start(&world).await];
     let first = world.secrets().get("orders").await.unwrap();
@@ -290,7 +290,7 @@ async fn rule_18_both_access_keys_work_for_half_an_interval_after_a_rotation() {
 }
 
 #[tokio::test]
-async fn rule_18_deleting_the_access_key_revokes_it_everywhere() {
+async fn section_1_deleting_the_access_key_revokes_it_everywhere() {
     let (world, operator) = orders("ak-deleted", json!({})).await;
     let replicas = [Replica::start(&world).await, Replica::start(&world).await];
     let first = world.secrets().get("orders").await.unwrap();
@@ -320,7 +320,7 @@ async fn rule_18_deleting_the_access_key_revokes_it_everywhere() {
 }
 
 #[tokio::test]
-async fn rule_18_deleting_the_service_account_revokes_its_access_keys() {
+async fn section_1_deleting_the_service_account_revokes_its_access_keys() {
     let (world, operator) = orders("ak-account", json!({})).await;
     let replicas = [Replica::start(&world).await, Replica::start(&world).await];
     let first = world.secrets().get("orders").await.unwrap();
@@ -364,7 +364,7 @@ async fn rule_6_a_namespace_does_not_wait_for_its_access_keys() {
 
 /// Nobody gets in by writing a record: it is not authentic.
 #[tokio::test]
-async fn rule_18_a_record_that_somebody_else_wrote_is_not_valid() {
+async fn section_1_a_record_that_somebody_else_wrote_is_not_valid() {
     let (world, operator) = orders("ak-forged", json!({})).await;
     let replica = Replica::start(&world).await;
     let id = text(&world.secrets().get("orders").await.unwrap(), ID);
