@@ -14,6 +14,7 @@ mod import;
 mod key_reference;
 mod lifecycle;
 mod live;
+mod material_secret;
 mod rotate;
 mod tags;
 
@@ -71,6 +72,7 @@ pub struct Kms<C, S> {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     settings: OperationSettings,
+    key_pairs: import::KeyPairs,
 }
 
 impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
@@ -84,6 +86,6 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
         settings: OperationSettings,
     ) -> Self {
         let permissions = Permissions::new(cluster.clone());
-        Self { cluster, store, permissions, clock, random, settings }
+        Self { cluster, store, permissions, clock, random, settings, key_pairs: import::KeyPairs::default() }
     }
 }
