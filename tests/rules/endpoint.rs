@@ -34,7 +34,10 @@ use kube::{
     },
 };
 use serde_json::Value;
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+};
 
 use crate::helpers;
 use crate::support::world::{SOON, World};
@@ -71,6 +74,8 @@ pub struct Endpoint {
     pub kms: Kms<Meddled, EmbeddedStore<KubeCluster>>,
     pub hand: Arc<Mutex<Hand>>,
     caller: Caller,
+    /// The watch of aliases.
+    aliases: AbortHandle,
     _watches: JoinSet<()>,
 }
 
@@ -105,10 +110,11 @@ impl Endpoint {
             clock.clone(),
             random.clone(),
         ));
+        let mut noting = Vec::new();
         for type_ in [metadata::KEY_RECORD_TYPE, metadata::ALIAS_TYPE] {
             let (listed, mut is_listed) = watch::channel(false);
             let api = Api::namespaced(client.clone(), &world.operator_namespace);
-            watches.spawn(note(api, type_, store.clone(), listed));
+            noting.push(watches.spawn(note(api, type_, store.clone(), listed)));
             is_listed.wait_for(|listed| *listed).await.unwrap();
         }
         views.keys[0].wait_until_ready().await.unwrap();
@@ -118,7 +124,8 @@ impl Endpoint {
         let cluster = Meddled { inner: cluster, admin: world.client.clone(), hand: hand.clone() };
         let user = UserInfo::service_account(&world.namespace, "api", "uid-of-api");
         let caller = Caller { user: Arc::new(user), namespace: (*world.namespace).into(), access_key_id: None };
-        Self { kms: Kms::new(cluster, store, clock, random, settings), hand, caller, _watches: watches }
+        let kms = Kms::new(cluster, store, clock, random, settings);
+        Self { kms, hand, caller, aliases: noting.remove(1), _watches: watches }
     }
 
     /// A call of the Alibaba dialect.
@@ -139,6 +146,11 @@ impl Endpoint {
     /// Has something happen before the next write.
     pub fn meddle(&self, meddling: Meddling) {
         self.hand.lock().unwrap().meddling.push_back(meddling);
+    }
+
+    /// Has it see no alias any more that is claimed elsewhere.
+    pub fn stop_watching_aliases(&self) {
+        self.aliases.abort();
     }
 
     /// How many edits were sent so far.

@@ -80,3 +80,20 @@ async fn rule_10_an_alias_that_can_not_move_stays() {
     assert_eq!(aliases.iter().map(|alias| alias.alias.as_str()).collect::<Vec<_>>(), [ORDERS]);
     operator.stop().await.unwrap();
 }
+
+/// Somebody claims the alias between the look at it and the change: nobody's alias is taken over, and none is left
+/// waiting for it.
+#[tokio::test]
+async fn rule_10_who_is_too_late_leaves_nothing_behind() {
+    let (world, operator) = World::with_operator("ep-alias-late").await;
+    world.apply_key("late", json!({})).await;
+    let late = key_id(&world.key_ready("late").await);
+    let endpoint = Endpoint::new(&world).await;
+    endpoint.stop_watching_aliases();
+    world.apply_key("quick", json!({"alias": ORDERS})).await;
+    world.key_ready("quick").await;
+    let (kms, call) = (&endpoint.kms, &mut endpoint.alibaba());
+    assert_eq!(kms.create_alias(call, ORDERS, &by_id(&late)).await, Err(Failure::AliasExists(ORDERS.into())));
+    assert_eq!(world.key_ready("late").await.spec.alias, None);
+    operator.stop().await.unwrap();
+}

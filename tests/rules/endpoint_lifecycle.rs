@@ -15,7 +15,7 @@ use kube::{
 use serde_json::json;
 
 use crate::endpoint::{Endpoint, by_id};
-use crate::helpers::{merge, recreate_namespace};
+use crate::helpers::{external, merge, recreate_namespace};
 use crate::support::{
     eventually,
     world::{SOON, World, key_id},
@@ -314,6 +314,25 @@ async fn rule_11_a_store_that_is_closed_leaves_nothing_behind() {
     let refused = endpoint.kms.create_key(&mut endpoint.alibaba(), &NewKeyDeclaration::default()).await;
     assert!(matches!(&refused, Err(Failure::Unsupported(text)) if text.contains("takes no keys")), "{refused:?}");
     assert_eq!(world.keys().list(&ListParams::default()).await.unwrap().items, []);
+    operator.stop().await.unwrap();
+}
+
+/// What a key waits for otherwise holds no change up.
+#[tokio::test]
+async fn a_key_that_waits_for_something_else_is_changed() {
+    let (world, operator) = World::with_operator("ep-waiting").await;
+    world.apply_key("orders", external("missing")).await;
+    let key = world.key_says("orders", "Ready", "False", "MaterialNotFound").await;
+    world.apply_key("taken", json!({"alias": "alias/taken"})).await;
+    world.key_ready("taken").await;
+    world.apply_key("conflicting", json!({"alias": "alias/taken"})).await;
+    let conflicting = world.key_says("conflicting", "Ready", "False", "AliasConflict").await;
+    let endpoint = Endpoint::new(&world).await;
+    for id in [key_id(&key), key_id(&conflicting)] {
+        let (kms, call, key) = (&endpoint.kms, &mut endpoint.alibaba(), by_id(&id));
+        kms.update_key_description(call, &key, "changed").await.unwrap();
+        assert_eq!(kms.describe_key(call, &key).await.unwrap().key.record.description, "changed");
+    }
     operator.stop().await.unwrap();
 }
 
