@@ -89,3 +89,31 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
         Self { cluster, store, permissions, clock, random, settings, key_pairs: import::KeyPairs::default() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::Call;
+
+    fn is_send(_: impl Send) {}
+
+    /// A connection is served by a task that moves between threads: this has to compile.
+    #[allow(dead_code, reason = "it need not run")]
+    fn calls_move_between_threads<C: EndpointCluster, S: KeyStore>(kms: &Kms<C, S>, call: &mut Call) {
+        let key = KeyReference::Unknown("");
+        let material = MaterialToImport { encrypted_key_material: &[], import_token: "", expire_time: None };
+        let (algorithm, spec) = (crate::kms::WrappingAlgorithm::RsaesOaepSha256, crate::kms::WrappingKeySpec::Rsa2048);
+        is_send(kms.create_key(call, &NewKeyDeclaration::default()));
+        is_send(kms.enable_key(call, &key));
+        is_send(kms.schedule_key_deletion(call, &key, None));
+        is_send(kms.cancel_key_deletion(call, &key));
+        is_send(kms.update_rotation_policy(call, &key, RotationPolicy::Never));
+        is_send(kms.tag_resource(call, &key, &std::collections::BTreeMap::new()));
+        is_send(kms.rotate(call, &key));
+        is_send(kms.update_alias(call, "", &key));
+        is_send(kms.get_parameters_for_import(call, &key, algorithm, spec));
+        is_send(kms.import_key_material(call, &key, material));
+        is_send(kms.delete_key_material(call, &key));
+        is_send(kms.list_aliases(call, None));
+    }
+}
