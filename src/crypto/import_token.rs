@@ -226,6 +226,16 @@ impl RootKeyRing {
             .ok_or(ImportTokenError::Invalid)
     }
 
+    /// The algorithm for which any replica issued a token for this key, expired or not.
+    ///
+    /// # Errors
+    /// [`ImportTokenError::Invalid`].
+    pub fn import_token_algorithm(&self, token: &str, key_id: Uuid) -> Result<WrappingAlgorithm, ImportTokenError> {
+        let (header, _) = self.authenticate_import_token(token, key_id).ok_or(ImportTokenError::Invalid)?;
+        let mut all = WrappingAlgorithm::ALL.into_iter();
+        all.find(|algorithm| algorithm_number(*algorithm) == header.algorithm).ok_or(ImportTokenError::Invalid)
+    }
+
     fn authenticate_import_token(&self, token: &str, key_id: Uuid) -> Option<(Header, Plaintext)> {
         let token = token.trim_ascii();
         if token.len() > IMPORT_TOKEN_MAX_LEN {
@@ -394,6 +404,18 @@ mod tests {
         for other in [WrappingAlgorithm::RsaesOaepSha1, WrappingAlgorithm::RsaAesKeyWrapSha256] {
             assert_eq!(open(KEY_ID, other), Some(ImportTokenError::Invalid));
         }
+    }
+
+    #[test]
+    fn a_token_says_for_which_algorithm_it_is() {
+        for algorithm in WrappingAlgorithm::ALL {
+            let token = sealed(Header { algorithm: algorithm_number(algorithm), ..header() }, b"not looked at");
+            assert_eq!(ring().import_token_algorithm(&token, KEY_ID), Ok(algorithm));
+            assert_eq!(ring().import_token_algorithm(&token, Uuid::nil()), Err(ImportTokenError::Invalid));
+        }
+        let newer = sealed(Header { algorithm: 99, ..header() }, b"x");
+        assert_eq!(ring().import_token_algorithm(&newer, KEY_ID), Err(ImportTokenError::Invalid));
+        assert_eq!(ring().import_token_algorithm("", KEY_ID), Err(ImportTokenError::Invalid));
     }
 
     #[test]
