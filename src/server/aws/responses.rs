@@ -22,7 +22,7 @@ fn epoch(time: Timestamp) -> f64 {
 
 /// The id of a version of a key as AWS writes such ids, with 64 hexadecimal digits: the version's own 32, after zeros.
 pub(super) fn key_material_id(version: Uuid) -> String {
-    format!("{:0>64}", version.as_simple())
+    format!("{:064x}", version.as_u128())
 }
 
 /// Of CreateKey and DescribeKey.
