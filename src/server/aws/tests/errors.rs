@@ -99,6 +99,13 @@ fn rows() -> Vec<(Failure, u16, &'static str, String)> {
             "1 validation error detected: Value at 'encryptionContext' failed to satisfy constraint: the reason".into(),
         ),
         (F::InvalidParameter { name: "AliasName", problem: text() }, 400, "InvalidAliasNameException", said()),
+        (F::InvalidParameter { name: "PolicyName", problem: text() }, 400, "NotFoundException", said()),
+        (
+            F::UnsupportedAlias("KeyId"),
+            400,
+            "ValidationException",
+            "The parameter KeyId takes the id or ARN of a key here, not an alias.".into(),
+        ),
         (F::Validation("as it is".into()), 400, "ValidationException", "as it is".into()),
         (F::InvalidMarker, 400, "InvalidMarkerException", "The marker is not valid.".into()),
         (F::InvalidTag(text()), 400, "TagException", said()),
@@ -233,13 +240,14 @@ fn variant(failure: &Failure) -> usize {
         F::IncorrectKeyMaterial => 37,
         F::Unavailable(_) => 38,
         F::Internal(_) => 39,
+        F::UnsupportedAlias(_) => 40,
     }
 }
 
 #[test]
 fn every_failure_has_its_exception_status_and_message() {
     let model = model();
-    let mut seen = [false; 40];
+    let mut seen = [false; 41];
     for (failure, status, code, message) in rows() {
         seen[variant(&failure)] = true;
         assert_eq!(refused(&failure), (status, code.to_owned(), message), "{failure:?}");

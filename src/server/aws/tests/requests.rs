@@ -163,6 +163,21 @@ fn limits_are_broken_in_the_words_of_aws() {
             json!({"AliasName": "alias/a:b", "TargetKeyId": ID}),
             "alias/a:b contains invalid characters for an alias".into(),
         ),
+        (
+            Action::GetParametersForImport,
+            json!({"KeyId": ID, "WrappingAlgorithm": "RSAES_PKCS1_V1_5", "WrappingKeySpec": "RSA_2048"}),
+            at(
+                "RSAES_PKCS1_V1_5",
+                "wrappingAlgorithm",
+                "Member must satisfy enum value set: [RSAES_OAEP_SHA_256, RSAES_OAEP_SHA_1, RSA_AES_KEY_WRAP_SHA_256, \
+                 RSA_AES_KEY_WRAP_SHA_1]",
+            ),
+        ),
+        (
+            Action::GetParametersForImport,
+            json!({"KeyId": ID, "WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "SM2"}),
+            at("SM2", "wrappingKeySpec", "Member must satisfy enum value set: [RSA_2048, RSA_3072, RSA_4096]"),
+        ),
         (Action::ListAliases, json!({"Limit": 101}), at("101", "limit", &value("less", 100))),
         (
             Action::ImportKeyMaterial,
@@ -173,6 +188,13 @@ fn limits_are_broken_in_the_words_of_aws() {
     for (action, body, message) in rows {
         assert_eq!(&validation(*action, body), message, "{action:?}");
     }
+}
+
+#[test]
+fn rule_19_encrypt_takes_4096_bytes() {
+    let body = |bytes: usize| json!({"KeyId": ID, "Plaintext": BASE64_STANDARD.encode(vec![7; bytes])});
+    assert_eq!(refusal(Action::Encrypt, &body(4096)), None);
+    assert!(matches!(refusal(Action::Encrypt, &body(4097)), Some(Failure::Validation(_))));
 }
 
 #[test]
@@ -212,14 +234,6 @@ fn what_the_api_has_and_this_endpoint_has_not_is_refused_with_a_sentence() {
         (Action::Decrypt, json!({"CiphertextBlob": "AA==", "EncryptionAlgorithm": "RSAES_OAEP_SHA_256"})),
         (Action::Decrypt, json!({"DryRun": true, "DryRunModifiers": ["IGNORE_CIPHERTEXT"]})),
         (Action::GenerateRandom, json!({"NumberOfBytes": 1, "CustomKeyStoreId": "cks"})),
-        (
-            Action::GetParametersForImport,
-            json!({"KeyId": ID, "WrappingAlgorithm": "RSAES_PKCS1_V1_5", "WrappingKeySpec": "RSA_2048"}),
-        ),
-        (
-            Action::GetParametersForImport,
-            json!({"KeyId": ID, "WrappingAlgorithm": "RSAES_OAEP_SHA_256", "WrappingKeySpec": "SM2"}),
-        ),
         (Action::DeleteImportedKeyMaterial, json!({"KeyId": ID, "KeyMaterialId": "0"})),
     ];
     for (action, body) in rows {

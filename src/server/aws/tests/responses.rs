@@ -180,16 +180,24 @@ fn lists_have_the_shapes_of_aws() {
     let shown = sent("GetKeyPolicy", &policy);
     assert!(serde_json::from_str::<Value>(shown["Policy"].as_str().unwrap()).unwrap()["Statement"].is_array());
 
-    let second = RecordVersion { id: Uuid::from_u128(3), creation_date: at(5000), ..record().versions[0].clone() };
-    let versions = [record().versions[0].clone(), second].map(|version| KeyVersionDescription {
+    let later = |id, time, on_demand| {
+        let id = Uuid::from_u128(id);
+        RecordVersion { id, creation_date: at(time), on_demand, ..record().versions[0].clone() }
+    };
+    let all = [record().versions[0].clone(), later(3, 5000, false), later(4, 6000, true)];
+    let versions = all.map(|version| KeyVersionDescription {
         key: key.clone(),
         id: version.id,
         creation_date: version.creation_date,
+        on_demand: version.on_demand,
     });
-    let newest = format!("{}3", &MATERIAL[..63]);
+    let [second, third] = [3, 4].map(|last| format!("{}{last}", &MATERIAL[..63]));
     let expected = json!({"Truncated": false, "Rotations": [
         {"KeyId": ID, "KeyMaterialId": MATERIAL, "KeyMaterialState": "NON_CURRENT"},
-        {"KeyId": ID, "KeyMaterialId": newest, "KeyMaterialState": "CURRENT", "RotationDate": 5000.0},
+        {"KeyId": ID, "KeyMaterialId": second, "KeyMaterialState": "NON_CURRENT", "RotationDate": 5000.0,
+            "RotationType": "AUTOMATIC"},
+        {"KeyId": ID, "KeyMaterialId": third, "KeyMaterialState": "CURRENT", "RotationDate": 6000.0,
+            "RotationType": "ON_DEMAND"},
     ]});
     let rotations = Rotations { rotations: RotationEntry::of(&versions), end: None.into() };
     assert_eq!(sent("ListKeyRotations", &rotations), expected);
