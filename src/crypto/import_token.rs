@@ -8,7 +8,8 @@
 //!      0       4  63 6d 69 01: "cmi", format 1
 //!      4      16  root key id
 //!     20       8  expiry, in seconds since 1970-01-01T00:00:00Z (signed)
-//!     28       1  algorithm: 1 RSAES_OAEP_SHA_256, 2 RSAES_OAEP_SHA_1, 3 RSA_AES_KEY_WRAP_SHA_256
+//!     28       1  algorithm: 1 RSAES_OAEP_SHA_256, 2 RSAES_OAEP_SHA_1, 3 RSA_AES_KEY_WRAP_SHA_256,
+//!                   4 RSA_AES_KEY_WRAP_SHA_1
 //!     29       1  key spec: 1 RSA_2048, 2 RSA_3072, 3 RSA_4096
 //!     30      24  nonce
 //!     54       n  ciphertext of the private key, a PKCS#8 document in DER
@@ -135,6 +136,7 @@ fn algorithm_number(algorithm: WrappingAlgorithm) -> u8 {
         WrappingAlgorithm::RsaesOaepSha256 => 1,
         WrappingAlgorithm::RsaesOaepSha1 => 2,
         WrappingAlgorithm::RsaAesKeyWrapSha256 => 3,
+        WrappingAlgorithm::RsaAesKeyWrapSha1 => 4,
     }
 }
 
