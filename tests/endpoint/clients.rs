@@ -1,12 +1,13 @@
 //! The programs of `tests/clients/`, and the Python environment that they run in.
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use serde_json::Value;
-use tokio::{io::AsyncWriteExt, sync::OnceCell};
+use tokio::sync::OnceCell;
 
 /// Prepares the clients, if that was not done before, and answers the directory with `python` and `sops`.
 pub async fn directory() -> &'static Path {
@@ -32,18 +33,20 @@ pub async fn run(program: &str, configuration: &Value) {
     let path = std::env::join_paths(
         std::iter::once(directory.to_owned()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
     );
-    let mut command = tokio::process::Command::new(directory.join("python"));
-    command.arg(script).env("PATH", path.unwrap()).kill_on_drop(true);
+    let mut command = Command::new(directory.join("python"));
+    command.arg(script).env("PATH", path.unwrap());
     // They call an endpoint on the loopback interface, whatever proxy the user has.
     for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
         command.env_remove(name);
     }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(configuration.to_string().as_bytes()).await.unwrap();
-    drop(input);
-    let output = child.wait_with_output().await.unwrap();
+    let input = configuration.to_string();
+    let ran = tokio::task::spawn_blocking(move || {
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    });
+    let output = ran.await.unwrap();
     let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{said}");
     assert!(output.status.success(), "{program} failed:\n{said}{complained}");
