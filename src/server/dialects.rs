@@ -62,8 +62,7 @@ pub(super) async fn answer<C: EndpointCluster, S: KeyStore>(
     kms: &Kms<C, S>,
     call: &mut Call,
     operation: &str,
-    request: &Request,
-    parameters: &Parameters<'_>,
+    (request, parameters): (&Request, &Parameters<'_>),
     request_id: Uuid,
 ) -> Result<Reply, Failure> {
     match call.dialect {
