@@ -107,8 +107,10 @@ async fn endpoint(plain: TcpListener, tls: TcpListener, chain: &[u8], key: &[u8]
     });
     objects.apply_watcher_event(&Event::Apply(serde_json::from_value(object).expect("an object")));
 
-    let kms = Kms::new(cluster.clone(), Arc::new(store), clock.clone(), random.clone(), OperationSettings::default());
-    let authenticator = Authenticator::new(cluster.clone(), Arc::new(OneKey::default()), clock);
+    let settings = OperationSettings::default();
+    let keys = Arc::new(OneKey::default());
+    let authenticator = Authenticator::new(cluster.clone(), keys, clock.clone(), settings.max_staleness);
+    let kms = Kms::new(cluster.clone(), Arc::new(store), clock, random.clone(), settings);
     let (metrics, limits) = (EndpointMetrics::default(), Limits::default());
     let endpoint = Arc::new(Endpoint::new(kms, authenticator, random, metrics.clone(), limits.request));
     let contact = endpoint.kms().contact().clone();
