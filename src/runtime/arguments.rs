@@ -68,7 +68,7 @@ pub struct RunArguments {
     pub clock_skew_tolerance: Duration,
 
     /// Where applications reach the KMS endpoint, for the Secrets of AccessKeys. Absent: https://cmk-operator.NAMESPACE.svc
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_parser = parse_url, value_name = "URL")]
     pub kms_url: Option<String>,
 
     /// How many objects of a kind are worked on at a time. More than about 10 gains nothing: the API server is
@@ -134,6 +134,14 @@ pub struct VerifyArguments {
     pub log: LogArguments,
 }
 
+fn parse_url(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or_default();
+    if host.is_empty() || text.contains(char::is_whitespace) {
+        return Err("not an address such as https://kms.example.com".into());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let signed: jiff::SignedDuration = text.parse().map_err(|e| format!("not a duration such as 90s or 5m: {e}"))?;
     Duration::try_from(signed).map_err(|_| "a duration can't be negative".into())
@@ -159,5 +167,12 @@ mod tests {
         assert_eq!(run.root_key.root_key_files, [PathBuf::from("x")]);
         assert!(Arguments::try_parse_from("cmk-operator run --clock-skew-tolerance -1s".split(' ')).is_err());
         assert!(Arguments::try_parse_from("cmk-operator run --concurrency 0".split(' ')).is_err());
+
+        let line = "cmk-operator run --kms-url https://kms.example.com:8443/";
+        let Command::Run(run) = Arguments::parse_from(line.split(' ')).command else { panic!() };
+        assert_eq!(run.kms_url.as_deref(), Some("https://kms.example.com:8443"));
+        for url in ["kms.example.com", "https://", "ftp://kms"] {
+            assert!(Arguments::try_parse_from(["cmk-operator", "run", "--kms-url", url]).is_err(), "{url}");
+        }
     }
 }
