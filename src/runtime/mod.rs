@@ -3,8 +3,10 @@
 pub mod admin;
 pub mod arguments;
 pub mod commands;
+pub mod credentials;
 mod drive;
 mod key_stores;
+pub mod kms_endpoint;
 pub mod metrics;
 pub mod operator;
 mod root_key_guard;

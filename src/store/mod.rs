@@ -1,5 +1,6 @@
 //! Key stores: where keys are held. The controllers see only the trait; a file or folder a backend.
 
+mod access_keys;
 mod draft;
 pub mod embedded;
 
@@ -8,6 +9,8 @@ use std::{future::Future, sync::Arc};
 use jiff::Timestamp;
 use thiserror::Error;
 use uuid::Uuid;
+
+pub use access_keys::{AccessKeyStore, StoredAccessKey};
 
 use crate::{
     crypto::{ImportTokenError, Plaintext},

@@ -225,6 +225,10 @@ def alibaba_v3_calls(port: int, token: str | None = None, algorithm: str | None 
     yield "ListKeys"
     kms.tag_resource(models.TagResourceRequest(key_id=KEY_ID, tags=json.dumps(TAGS)))
     yield "TagResource"
+    kms.update_rotation_policy(
+        models.UpdateRotationPolicyRequest(key_id=KEY_ID, enable_automatic_rotation=True, rotation_interval="30d")
+    )
+    yield "UpdateRotationPolicy"
 
 
 def alibaba_v1_requests() -> dict[str, Callable[[], object]]:
@@ -237,6 +241,7 @@ def alibaba_v1_requests() -> dict[str, Callable[[], object]]:
         GenerateDataKeyRequest,
         ListKeysRequest,
         TagResourceRequest,
+        UpdateRotationPolicyRequest,
     )
 
     def filled(kind: type, **fields: object) -> Callable[[], object]:
@@ -261,6 +266,12 @@ def alibaba_v1_requests() -> dict[str, Callable[[], object]]:
         "GenerateDataKey": filled(GenerateDataKeyRequest.GenerateDataKeyRequest, KeyId=KEY_ID, NumberOfBytes=64),
         "ListKeys": filled(ListKeysRequest.ListKeysRequest, PageNumber=2, PageSize=5),
         "TagResource": filled(TagResourceRequest.TagResourceRequest, KeyId=KEY_ID, Tags=json.dumps(TAGS)),
+        "UpdateRotationPolicy": filled(
+            UpdateRotationPolicyRequest.UpdateRotationPolicyRequest,
+            KeyId=KEY_ID,
+            EnableAutomaticRotation=True,
+            RotationInterval="30d",
+        ),
     }
 
 

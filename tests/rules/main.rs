@@ -9,6 +9,7 @@ mod support;
 mod backup;
 mod bad_input;
 mod bad_manifests;
+mod endpoint_permissions;
 mod helpers;
 mod key_stores;
 mod restore;

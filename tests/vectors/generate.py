@@ -139,6 +139,23 @@ def wrap(root_key, store, key_id, version_id, nonce, material) -> bytes:
     )
 
 
+def access_key_secret(root_key, record_name: str, access_key_id: str, nonce, secret: bytes) -> bytes:
+    key = hkdf(root_key, "cmk-operator/v1/root-key/access-key")
+    aad = (
+        struct.pack(">I", 1)
+        + prefixed(record_name.encode())
+        + prefixed(access_key_id.encode())
+        + root_key_id(root_key).bytes
+    )
+    return nonce + xaes_seal(key, nonce, secret, aad)
+
+
+def access_key_name(namespace: str, name: str, uid: str) -> str:
+    parts = b"".join(prefixed(part.encode()) for part in (namespace, name, uid))
+    digest = hashlib.sha256(b"cmk-operator access key name 1" + parts).hexdigest()
+    return f"cmk-access-key-{digest}"
+
+
 def record_mac(root_key: bytes, name: str, record: bytes) -> bytes:
     key = hkdf(root_key, "cmk-operator/v1/root-key/record-mac")
     message = prefixed(b"cmk-operator/v1/record") + prefixed(name.encode()) + prefixed(record)
@@ -448,6 +465,34 @@ def import_tokens():
     return vectors
 
 
+def access_keys():
+    vectors = []
+    for namespace, name, access_key_id, secret in [
+        ("shop", "orders", "CMKAAAAABBBBCCCCDDDD", "0123456789abcdefghijABCDEFGHIJ0123456789"),
+        ("shop", "orders", "CMKAAAAABBBBCCCCDDDE", "0123456789abcdefghijABCDEFGHIJ0123456789"),
+        ("s", "hoporders", "CMKA2345672345672345", "x"),
+    ]:
+        root_key, nonce = fixed("root key of access keys", 32), fixed(f"nonce {access_key_id}", 24)
+        record_name = access_key_name(namespace, name, str(KEY_ID))
+        vectors.append(
+            {
+                "rootKey": root_key.hex(),
+                "sealingKey": hkdf(root_key, "cmk-operator/v1/root-key/access-key").hex(),
+                "namespace": namespace,
+                "name": name,
+                "uid": str(KEY_ID),
+                "recordName": record_name,
+                "accessKeyId": access_key_id,
+                "nonce": nonce.hex(),
+                "secret": secret,
+                "sealed": access_key_secret(
+                    root_key, record_name, access_key_id, nonce, secret.encode()
+                ).hex(),
+            }
+        )
+    return vectors
+
+
 def material_checks():
     root_key, nonce = fixed("root key of checks", 32), fixed("nonce of checks", 12)
     check_key, material = fixed("check key", 32), fixed("checked material", 32)
@@ -477,6 +522,7 @@ def main() -> int:
         "record_mac.json": {"vectors": record_macs()},
         "import_token.json": {"vectors": import_tokens()},
         "material_check.json": {"vectors": material_checks()},
+        "access_key.json": {"vectors": access_keys()},
     }
     changed = []
     for name, content in files.items():

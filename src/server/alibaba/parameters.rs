@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode;
+use zeroize::Zeroize;
 
 /// Why parameters can't be read. The values are not in it: they may be plaintext.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +22,7 @@ pub enum ParameterError {
 }
 
 /// The decoded parameters, sorted by the bytes of their names, each name once.
-#[derive(PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
 pub struct Parameters<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Parameters<'a> {
@@ -62,21 +62,41 @@ impl<'a> Parameters<'a> {
     }
 }
 
+/// Values may be plaintext. What was decoded is wiped; what is borrowed belongs to the request.
+impl Drop for Parameters<'_> {
+    fn drop(&mut self) {
+        for (_, value) in &mut self.0 {
+            if let Cow::Owned(text) = value {
+                text.zeroize();
+            }
+        }
+    }
+}
+
+/// Decodes into a place that never grows, so that no copy is left behind.
 fn decode(text: &str) -> Result<Cow<'_, str>, ParameterError> {
     if !text.bytes().any(|byte| byte == b'%' || byte == b'+') {
         return Ok(Cow::Borrowed(text));
     }
-    let bytes = text.as_bytes();
-    let escapes = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'%');
-    for (at, _) in escapes {
-        let digits = bytes.get(at + 1..at + 3).ok_or(ParameterError::BadEscape)?;
-        if !digits.iter().all(u8::is_ascii_hexdigit) {
-            return Err(ParameterError::BadEscape);
-        }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'+' => b' ',
+            b'%' => 16 * digit(bytes.next())? + digit(bytes.next())?,
+            other => other,
+        });
     }
-    let spaced = text.replace('+', " ");
-    let decoded = percent_decode(spaced.as_bytes()).decode_utf8().map_err(|_| ParameterError::NotUtf8)?;
-    Ok(Cow::Owned(decoded.into_owned()))
+    String::from_utf8(decoded).map(Cow::Owned).map_err(|error| {
+        error.into_bytes().zeroize();
+        ParameterError::NotUtf8
+    })
+}
+
+fn digit(byte: Option<u8>) -> Result<u8, ParameterError> {
+    let value = byte.and_then(|byte| char::from(byte).to_digit(16)).ok_or(ParameterError::BadEscape)?;
+    // A hexadecimal digit is less than 16.
+    u8::try_from(value).map_err(|_| ParameterError::BadEscape)
 }
 
 #[cfg(test)]

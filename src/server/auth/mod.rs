@@ -5,7 +5,7 @@
 //! | [`sigv4`]  | AWS: `Authorization: AWS4-HMAC-SHA256 …`                                                    |
 //! | [`acs3`]   | Alibaba, signature v3: `Authorization: ACS3-HMAC-SHA256 …`                                  |
 //! | [`rpc_v1`] | Alibaba, signature v1: the parameters `Signature`, `AccessKeyId` and others                 |
-//! | `bearer`   | both: `Authorization: Bearer …`                                                             |
+//! | [`bearer`] | both: `Authorization: Bearer …`                                                             |
 //! | [`nonces`] | what keeps an Alibaba request from being sent twice                                         |
 //!
 //! The schemes are pure: they `parse` what the request says, and `verify` it with a secret. What they have not covered is
@@ -15,7 +15,7 @@
 //! an unknown access key from a wrong signature, as those of the clouds do. The signature is verified in both cases, so
 //! that the time that it takes says nothing more.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use zeroize::Zeroizing;
 
@@ -32,7 +32,7 @@ use signing_keys::SigningKeys;
 use sigv4::SigningKey;
 
 pub mod acs3;
-mod bearer;
+pub mod bearer;
 mod canonical;
 mod encoding;
 pub mod nonces;
@@ -58,13 +58,14 @@ pub struct Authenticator<C> {
     nobodys_secret: AccessKeySecret,
 }
 
-impl<C: Reviews> Authenticator<C> {
-    /// An authenticator that has seen no request yet.
+impl<C: Reviews + Clone> Authenticator<C> {
+    /// An authenticator that has seen no request yet. What the API server said of a token counts for up to
+    /// `max_staleness` while it does not answer.
     #[must_use]
-    pub fn new(cluster: C, credentials: Arc<dyn Credentials>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(cluster: C, credentials: Arc<dyn Credentials>, clock: Arc<dyn Clock>, max_staleness: Duration) -> Self {
         Self {
             credentials,
-            tokens: BearerTokens::new(cluster, clock.clone()),
+            tokens: BearerTokens::new(cluster, clock.clone(), max_staleness),
             clock,
             signing_keys: SigningKeys::default(),
             nonces: Nonces::default(),

@@ -44,7 +44,13 @@ impl<S: Secrets> EmbeddedStore<S> {
                 expire_time: import.expire_time,
                 check,
             },
-            version: RecordVersion { id: version_id, creation_date, root_key_id: root_key_id.into(), wrapped: bytes },
+            version: RecordVersion {
+                id: version_id,
+                creation_date,
+                root_key_id: root_key_id.into(),
+                wrapped: bytes,
+                on_demand: false,
+            },
         })
     }
 
