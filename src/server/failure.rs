@@ -178,6 +178,7 @@ impl Failure {
             Self::UnsupportedMethod(_) => "UnsupportedMethod",
             Self::UnknownOperation(_) => "UnknownOperation",
             Self::Unsupported(_) => "Unsupported",
+            Self::UnsupportedAlias(_) => "UnsupportedAlias",
             Self::Malformed(_) => "Malformed",
             Self::TooLarge(_) => "TooLarge",
             Self::MissingParameter(_) => "MissingParameter",
