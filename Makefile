@@ -1,16 +1,21 @@
-# `make` lists the targets. Nothing but Rust and Go is needed.
+# `make` lists the targets. Rust and Go are needed; for the KMS clients also Python 3.11.
 
 .DEFAULT_GOAL := help
-.PHONY: help testbed build crds fmt lint test demo clean
+.PHONY: help testbed clients build crds fmt lint test demo clean
 
 # `make demo ONCE=1` ends by itself.
 ONCE ?=
+# `make fuzz FUZZ_SECONDS=600`; how long each target runs.
+export FUZZ_SECONDS ?= 10
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 testbed: ## Build the control plane that the tests and the demo run against, once
 	@tests/cluster/build
+
+clients: ## Build the KMS clients that the tests use, once
+	@tests/clients/build
 
 build: ## Build the operator and the kubectl plugin: target/release/cmk-operator and kubectl-cmk
 	cargo build --locked --release
@@ -50,6 +55,9 @@ demo: ## Show the operator on a real Kubernetes API server; ONCE=1 ends by itsel
 	@echo '== operator, debug build (about 2 min the first time, seconds after that)'
 	@cargo test --locked --no-run --test demo
 	@cargo test --locked --quiet --test demo -- $(if $(ONCE),,--stay)
+
+fuzz: ## Fuzz the parsers for FUZZ_SECONDS each
+	@fuzz/run
 
 clean: ## Remove what cargo built; the control plane stays in its cache
 	cargo clean

@@ -1,8 +1,16 @@
 //! Time, as an argument.
 
-use std::{future::Future, pin::Pin};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
+
+/// When the process began to look at [`Clock::uptime`].
+static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Tells the time, the operator's and the API server's.
 ///
@@ -11,6 +19,12 @@ use jiff::Timestamp;
 pub trait Clock: Send + Sync + 'static {
     /// The local time.
     fn now(&self) -> Timestamp;
+
+    /// The time since some moment in the past, which nobody can set back: for ages, such as that of an answer that was
+    /// remembered. By the wall clock, an answer would live on for as long as that was set back.
+    fn uptime(&self) -> Duration {
+        BEGIN.elapsed()
+    }
 
     /// The API server's time, given what it answered just now.
     fn server_time(&self, answered: Timestamp) -> Timestamp {

@@ -11,7 +11,8 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use cmk_operator::crypto::{
-    BlobError, BlobHeader, BlobKeys, KeyMaterial, Random, RandomError, RootKey, RootKeyRing, WrapContext, parse_header,
+    AccessKeyContext, BlobError, BlobHeader, BlobKeys, KeyMaterial, Random, RandomError, RootKey, RootKeyRing,
+    WrapContext, parse_header,
 };
 use cmk_operator::kms::encryption_context::EncryptionContext;
 use serde::Deserialize;
@@ -276,6 +277,29 @@ mod formats {
             assert_eq!(mac[..], vector.mac.0);
             let verified = ring.verify_record_mac(&vector.name, &vector.record.0, &vector.mac.0);
             assert_eq!(verified, Ok(ring.primary_id()));
+        }
+    }
+
+    #[test]
+    fn access_keys() {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Vector {
+            root_key: Hex,
+            record_name: String,
+            access_key_id: String,
+            nonce: Hex,
+            secret: String,
+            sealed: Hex,
+        }
+        for vector in vectors::<Vector>("access_key.json") {
+            let ring = RootKeyRing::new(RootKey::from_bytes(&vector.root_key.0).unwrap(), []);
+            let context = AccessKeyContext { record_name: &vector.record_name, access_key_id: &vector.access_key_id };
+            let secret = vector.secret.as_bytes();
+            let sealed = ring.seal_access_key_secret(&Once::new(&vector.nonce.0), &context, secret).unwrap();
+            assert_eq!(sealed.bytes, vector.sealed.0);
+            let opened = ring.open_access_key_secret(&context, ring.primary_id(), &vector.sealed.0).unwrap();
+            assert!(opened.ct_eq(secret));
         }
     }
 }

@@ -127,6 +127,9 @@ pub mod reason {
     /// A rotation is due, and `status.history` has no room for one data key more (rule 12).
     pub const HISTORY_FULL: &str = "HistoryFull";
 
+    /// The ServiceAccount of an AccessKey does not exist (yet).
+    pub const SERVICE_ACCOUNT_NOT_FOUND: &str = "ServiceAccountNotFound";
+
     /// Event: the key was changed behind the operator's back and was brought back (rule 2).
     pub const DRIFT_CORRECTED: &str = "DriftCorrected";
     /// Event: an existing key was taken over by a re-applied object (rule 5).
@@ -153,6 +156,12 @@ pub mod reason {
     pub const DATA_KEY_ROTATED: &str = "DataKeyRotated";
     /// Event: the key of the namespace's DataKeys without keyRef was made.
     pub const SERVICE_KEY_CREATED: &str = "ServiceKeyCreated";
+    /// Event: an access key was made.
+    pub const ACCESS_KEY_CREATED: &str = "AccessKeyCreated";
+    /// Event: an access key replaces one that works no more, as its ServiceAccount was made anew or its record lost.
+    pub const ACCESS_KEY_REPLACED: &str = "AccessKeyReplaced";
+    /// Event: an access key was made, and the one before works for a while yet.
+    pub const ACCESS_KEY_ROTATED: &str = "AccessKeyRotated";
     /// Event: the deleted root key was written back (rule 20).
     pub const ROOT_KEY_RESTORED: &str = "RootKeyRestored";
 }
@@ -257,6 +266,7 @@ impl Standing {
             Self::Stalled { .. } => true,
             Self::Waiting { reason, .. } => ![
                 reason::KEY_NOT_FOUND,
+                reason::SERVICE_ACCOUNT_NOT_FOUND,
                 reason::KEY_NOT_READY,
                 reason::DELIVERING,
                 reason::NAMESPACE_TERMINATING,

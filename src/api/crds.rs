@@ -7,7 +7,7 @@ use kube::{CustomResourceExt, Resource};
 use serde::Serialize;
 use serde_yaml_ng::Value;
 
-use super::{ClusterKeyStore, CustomerMasterKey, DataKey};
+use super::{AccessKey, ClusterKeyStore, CustomerMasterKey, DataKey};
 
 /// Label that says which application an object belongs to.
 const NAME_LABEL: &str = "app.kubernetes.io/name";
@@ -15,7 +15,8 @@ const NAME_LABEL: &str = "app.kubernetes.io/name";
 /// The CustomResourceDefinitions of all our kinds, in a stable order.
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [CustomerMasterKey::crd(), DataKey::crd(), ClusterKeyStore::crd()].into_iter().map(finished).collect()
+    let crds = [CustomerMasterKey::crd(), DataKey::crd(), ClusterKeyStore::crd(), AccessKey::crd()];
+    crds.into_iter().map(finished).collect()
 }
 
 /// What the derive macro leaves to do.
@@ -162,6 +163,8 @@ mod tests {
                 "ClusterKeyStore.spec",
                 "ClusterKeyStore.spec.allowedNamespaces.selector.matchExpressions[].key",
                 "ClusterKeyStore.spec.allowedNamespaces.selector.matchExpressions[].operator",
+                "AccessKey.spec",
+                "AccessKey.spec.serviceAccountName",
             ]
         );
     }
@@ -179,6 +182,8 @@ mod tests {
         assert_eq!(columns(1, true), "KEY ID, GENERATED, NEXT ROTATION");
         assert_eq!(columns(2, false), "READY, IN USE, REGION, ACCOUNT, ORPHANED, AGE");
         assert_eq!(columns(2, true), "");
+        assert_eq!(columns(3, false), "SERVICE ACCOUNT, ACCESS KEY ID, SECRET, READY, REASON, AGE");
+        assert_eq!(columns(3, true), "CREATED, NEXT ROTATION");
     }
 
     /// What `kubectl get --field-selector` takes, and the short names.
@@ -198,6 +203,7 @@ mod tests {
             ("CustomerMasterKey", "cmk", "kms", ".spec.alias .status.keyMetadata.keyState", "Namespaced"),
             ("DataKey", "dk", "kms", "", "Namespaced"),
             ("ClusterKeyStore", "cks", "kms", "", "Cluster"),
+            ("AccessKey", "ak", "kms", "", "Namespaced"),
         ];
         let expected =
             expected.map(|(a, b, c, d, e)| (a.to_owned(), b.to_owned(), c.to_owned(), d.to_owned(), e.to_owned()));

@@ -249,7 +249,7 @@ pub struct SecretTemplate {
 }
 
 /// The schema of a label's value. The rule is on the value, so that the API server names the label it refuses.
-fn label_value() -> serde_json::Value {
+pub(super) fn label_value() -> serde_json::Value {
     serde_json::json!({
         "type": "string",
         "maxLength": 63,

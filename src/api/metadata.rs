@@ -11,9 +11,15 @@ pub const KEY_ID: &str = "cmk-operator.dev/key-id";
 /// while the key's record has that id.
 pub const ABANDON_KEY: &str = "cmk-operator.dev/abandon-key";
 
-/// On a `CustomerMasterKey` or a `DataKey`: a value that was not there before asks for one rotation. Any text will do; a
+/// On a `CustomerMasterKey`, a `DataKey` or an `AccessKey`: a value that was not there before asks for one rotation. Any text will do; a
 /// time is usual.
 pub const ROTATE_REQUESTED_AT: &str = "cmk-operator.dev/rotate-requested-at";
+
+/// On a `CustomerMasterKey` that was made or changed through the KMS endpoint: the username of who asked for it last.
+pub const REQUESTED_BY: &str = "cmk-operator.dev/requested-by";
+
+/// On a Secret with key material that a command or a call put there: `NAMESPACE/NAME` of its `CustomerMasterKey`.
+pub const MATERIAL_OF: &str = "cmk-operator.dev/material-of";
 
 /// Name of the `CustomerMasterKey` that a namespace's DataKeys without keyRef are under.
 pub const SERVICE_KEY: &str = "acs-datakey";
@@ -46,6 +52,9 @@ pub const GENERATED_AT: &str = "cmk-operator.dev/generated-at";
 /// context of every generated data key (design, rule 12).
 pub const DATA_KEY: &str = "cmk-operator.dev/data-key";
 
+/// On a delivered Secret: `NAMESPACE/NAME` of its `AccessKey`.
+pub const ACCESS_KEY: &str = "cmk-operator.dev/access-key";
+
 /// On a delivered Secret: which labels and annotations came from `spec.secret`, as JSON, so that one taken
 /// out of the spec is taken off the Secret.
 pub const APPLIED_METADATA: &str = "cmk-operator.dev/applied-metadata";
@@ -57,6 +66,12 @@ pub const RESERVED_PREFIX: &str = "cmk-operator.dev/";
 pub const COMPONENT_LABEL: &str = "cmk-operator.dev/component";
 /// Value of [`COMPONENT_LABEL`] on a Secret delivered for a `DataKey`.
 pub const COMPONENT_DATA_KEY: &str = "data-key";
+/// Value of [`COMPONENT_LABEL`] on a Secret delivered for an `AccessKey`.
+pub const COMPONENT_ACCESS_KEY: &str = "access-key";
+/// Value of [`COMPONENT_LABEL`] on the record of an access key.
+pub const COMPONENT_ACCESS_KEY_RECORD: &str = "access-key-record";
+/// Value of [`COMPONENT_LABEL`] on a Secret with material that was imported through the KMS endpoint, encrypted.
+pub const COMPONENT_IMPORTED_MATERIAL: &str = "imported-material";
 /// Value of [`COMPONENT_LABEL`] on the record of a key.
 pub const COMPONENT_RECORD: &str = "key-record";
 /// Value of [`COMPONENT_LABEL`] on the claim of an alias.
@@ -75,6 +90,8 @@ pub const SECRET_TYPE_PREFIX: &str = "kms.cmk-operator.dev/";
 pub const KEY_RECORD_TYPE: &str = "kms.cmk-operator.dev/key";
 /// Secret type of the claim of an alias (design, section 4).
 pub const ALIAS_TYPE: &str = "kms.cmk-operator.dev/alias";
+/// Secret type of the record of an access key (design, section 4).
+pub const ACCESS_KEY_TYPE: &str = "kms.cmk-operator.dev/access-key";
 /// Secret type of the generated root key.
 pub const ROOT_KEY_TYPE: &str = "kms.cmk-operator.dev/root-key";
 /// Name of the Secret that holds the generated root key, in the operator's namespace.

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::core::v1::{Namespace, ObjectReference, Secret},
+    api::core::v1::{Namespace, ObjectReference, Secret, ServiceAccount},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
@@ -20,10 +20,11 @@ use kube::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{
-    AccessQuestion, ApiError, Cluster, ClusterKeyStores, EventNote, Guarded, History, KeyObjectView, KeyStoreView,
-    NamespaceView, Objects, Reviews, Secrets, UserInfo,
+    ApiError, Cluster, ClusterKeyStores, EventNote, Guarded, History, KeyObjectView, KeyStoreView, NamespaceView,
+    Objects, Secrets, ServiceAccounts,
 };
 use crate::api::{
     ClusterKeyStore, ClusterKeyStoreSpec, CustomerMasterKey, DataKey, KeyStoreRef, cluster_key_store::DEFAULT_STORE,
@@ -72,8 +73,8 @@ impl Views {
 /// A real API server.
 #[derive(Clone)]
 pub struct KubeCluster {
-    client: Client,
-    views: Views,
+    pub(super) client: Client,
+    pub(super) views: Views,
     recorder: Recorder,
 }
 
@@ -83,6 +84,10 @@ impl KubeCluster {
     pub fn new(client: Client, views: Views) -> Self {
         let reporter = Reporter { controller: metadata::MANAGER.into(), instance: std::env::var("POD_NAME").ok() };
         Self { recorder: Recorder::new(client.clone(), reporter), client, views }
+    }
+
+    pub(super) fn client(&self) -> Client {
+        self.client.clone()
     }
 
     fn api<K>(&self, namespace: &str) -> Api<K>
@@ -117,7 +122,7 @@ impl KubeCluster {
     }
 }
 
-async fn call<T>(request: impl Future<Output = Result<T, kube::Error>> + Send) -> Result<T, ApiError> {
+pub(super) async fn call<T>(request: impl Future<Output = Result<T, kube::Error>> + Send) -> Result<T, ApiError> {
     match tokio::time::timeout(CALL_TIMEOUT, request).await {
         Ok(answer) => answer.map_err(ApiError::from),
         Err(_) => Err(ApiError::Unavailable(format!("no answer within {} s", CALL_TIMEOUT.as_secs()))),
@@ -137,18 +142,6 @@ fn precondition<K: ResourceExt>(object: &K) -> Result<Preconditions, ApiError> {
     match (object.uid(), object.resource_version()) {
         (Some(uid), Some(version)) => Ok(Preconditions { uid: Some(uid), resource_version: Some(version) }),
         _ => Err(ApiError::Conflict("the object to write has no UID or resourceVersion".into())),
-    }
-}
-
-impl Reviews for KubeCluster {
-    async fn review_access(&self, user: &UserInfo, question: AccessQuestion<'_>) -> Result<bool, ApiError> {
-        let _ = (user, question);
-        Err(ApiError::Unavailable("reviews are not built yet".into()))
-    }
-
-    async fn review_token(&self, token: &str, audience: &str) -> Result<Result<UserInfo, String>, ApiError> {
-        let _ = (token, audience);
-        Err(ApiError::Unavailable("reviews are not built yet".into()))
     }
 }
 
@@ -183,6 +176,13 @@ impl Secrets for KubeCluster {
     async fn delete_secret(&self, secret: &Secret) -> Result<(), ApiError> {
         let params = DeleteParams { preconditions: Some(precondition(secret)?), ..DeleteParams::default() };
         call(self.api::<Secret>(&namespace_of(secret)).delete(&secret.name_any(), &params)).await.map(drop)
+    }
+}
+
+impl ServiceAccounts for KubeCluster {
+    async fn service_account(&self, namespace: &str, name: &str) -> Result<Option<String>, ApiError> {
+        let found = call(self.api::<ServiceAccount>(namespace).get_metadata_opt(name)).await?;
+        Ok(found.filter(|account| account.metadata.deletion_timestamp.is_none()).and_then(|account| account.uid()))
     }
 }
 
@@ -251,6 +251,15 @@ impl Cluster for KubeCluster {
     fn watched_key(&self, namespace: &str, name: &str) -> Option<KeyObjectView> {
         let seen = self.views.keys.iter().find_map(|keys| keys.get(&ObjectRef::new(name).within(namespace)))?;
         Some(KeyObjectView::from(&*seen))
+    }
+
+    fn shows_key(&self, namespace: &str, name: &str, uid: &str, key_id: Uuid) -> bool {
+        let object = ObjectRef::new(name).within(namespace);
+        let Some(seen) = self.views.keys.iter().find_map(|keys| keys.get(&object)) else { return false };
+        let meta = seen.meta();
+        let shown = meta.annotations.as_ref().and_then(|annotations| annotations.get(metadata::KEY_ID));
+        let shown = shown.and_then(|id| Uuid::try_parse(id).ok());
+        meta.uid.as_deref() == Some(uid) && shown == Some(key_id)
     }
 
     fn key_store(&self, store: &KeyStoreRef) -> Option<KeyStoreView> {

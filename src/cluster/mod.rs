@@ -6,7 +6,10 @@
 
 mod error;
 mod guarded;
+mod key_objects;
 mod kube;
+mod kube_reviews;
+mod resource_version;
 mod reviews;
 mod views;
 mod wiped;
@@ -16,11 +19,14 @@ use std::{future::Future, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde_json::Value;
+use uuid::Uuid;
 
 pub use self::{
     error::ApiError,
     guarded::{Guarded, Unreadable},
+    key_objects::{ENDPOINT_MANAGER, KeyObjects},
     kube::{KubeCluster, Views},
+    resource_version::is_older,
     reviews::{AccessQuestion, Reviews, UserInfo},
     views::{KeyObjectView, KeyStoreView, NamespaceView},
     wiped::WipedSecret,
@@ -89,6 +95,16 @@ pub trait ClusterKeyStores: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), ApiError>> + Send;
 }
 
+/// ServiceAccounts, whose identities access keys are.
+pub trait ServiceAccounts: Send + Sync + 'static {
+    /// The UID of a ServiceAccount as it is now, read past every cache. None: there is none, or it is being deleted.
+    fn service_account(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<String>, ApiError>> + Send;
+}
+
 /// What an object's recorded history says about whether the operator ever finished taking it on.
 #[derive(Clone, Debug, PartialEq)]
 pub enum History {
@@ -142,6 +158,14 @@ pub trait Cluster: Secrets + Objects<CustomerMasterKey> + Objects<DataKey> {
 
     /// A `CustomerMasterKey`, from the watch.
     fn watched_key(&self, namespace: &str, name: &str) -> Option<KeyObjectView>;
+
+    /// Whether a `CustomerMasterKey` with a UID is there, from the watch, and has been finished with this key. Asked at
+    /// every use of a key: an implementation looks without copying.
+    fn shows_key(&self, namespace: &str, name: &str, uid: &str, key_id: Uuid) -> bool {
+        self.watched_key(namespace, name).is_some_and(|object| {
+            object.uid == uid && object.key_id.as_deref().and_then(|id| Uuid::try_parse(id).ok()) == Some(key_id)
+        })
+    }
 
     /// A key store, from the watch. `default` is there also without an object.
     fn key_store(&self, store: &KeyStoreRef) -> Option<KeyStoreView>;

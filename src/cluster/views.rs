@@ -40,6 +40,8 @@ impl From<&PartialObjectMeta<Namespace>> for NamespaceView {
 /// A `CustomerMasterKey`, as far as those who use its key care.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KeyObjectView {
+    /// Tells it from an earlier object of the same name.
+    pub uid: String,
     /// The id of its key, once the operator has finished taking the object on. A key without it might still be
     /// forgotten (design, rule 1), so nobody may use it.
     pub key_id: Option<String>,
@@ -66,6 +68,7 @@ impl From<&Guarded<CustomerMasterKey>> for KeyObjectView {
     fn from(object: &Guarded<CustomerMasterKey>) -> Self {
         let meta = object.meta();
         let view = Self {
+            uid: meta.uid.clone().unwrap_or_default(),
             key_id: meta.annotations.as_ref().and_then(|a| a.get(metadata::KEY_ID)).cloned(),
             deleting: meta.deletion_timestamp.is_some(),
             ..Self::default()
@@ -77,6 +80,7 @@ impl From<&Guarded<CustomerMasterKey>> for KeyObjectView {
 impl From<&CustomerMasterKey> for KeyObjectView {
     fn from(object: &CustomerMasterKey) -> Self {
         Self {
+            uid: object.uid().unwrap_or_default(),
             key_id: object.annotations().get(metadata::KEY_ID).cloned(),
             deleting: object.metadata.deletion_timestamp.is_some(),
             key_store_ref: object.key_store_ref(),

@@ -5,10 +5,12 @@
 //! `plan` decides from facts only, never from what it hopes a write will have done, and a crash between any two
 //! steps leaves a state that it decides from as well.
 
+pub mod access_key;
 pub mod alarms;
 pub mod cluster_key_store;
 pub mod customer_master_key;
 pub mod data_key;
+mod delivered;
 mod events;
 mod expectations;
 pub mod orphans;

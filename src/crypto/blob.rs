@@ -89,8 +89,11 @@ pub struct BlobHeader {
 }
 
 impl BlobHeader {
-    fn encode(&self, nonce: &[u8; NONCE_LEN]) -> Vec<u8> {
-        [&MAGIC[..], &[FORMAT], self.key_id.as_bytes(), self.key_version_id.as_bytes(), nonce].concat()
+    /// Appends the header of a blob.
+    fn encode_into(&self, out: &mut Vec<u8>, nonce: &[u8; NONCE_LEN]) {
+        for part in [&MAGIC[..], &[FORMAT], self.key_id.as_bytes(), self.key_version_id.as_bytes(), nonce] {
+            out.extend_from_slice(part);
+        }
     }
 }
 
@@ -198,16 +201,20 @@ impl BlobKeys {
         plaintext: &[u8],
         nonce: &[u8; NONCE_LEN],
     ) -> Result<Vec<u8>, CryptoError> {
-        let header_bytes = header.encode(nonce);
-        let commitment = tag(hmac_sha256(&self.commitment_key, &[&header_bytes, context]));
+        let mut blob = Vec::with_capacity(plaintext.len() + BLOB_OVERHEAD);
+        header.encode_into(&mut blob, nonce);
+        let commitment = tag(hmac_sha256(&self.commitment_key, &[&blob, context]));
+        blob.extend_from_slice(&commitment);
+        let authenticated = [&blob[..], context].concat();
         // From one buffer into another, so that the plaintext is never in the output.
-        let mut ciphertext = vec![0; plaintext.len()];
-        let buffers = InOutBuf::new(plaintext, &mut ciphertext).map_err(|_| CryptoError::TooLong)?;
+        blob.resize(PREFIX_LEN + plaintext.len(), 0);
+        let buffers = InOutBuf::new(plaintext, &mut blob[PREFIX_LEN..]).map_err(|_| CryptoError::TooLong)?;
         let tag = self
             .cipher
-            .encrypt_inout_detached(nonce.into(), &[&header_bytes[..], &commitment, context].concat(), buffers)
+            .encrypt_inout_detached(nonce.into(), &authenticated, buffers)
             .map_err(|_| CryptoError::TooLong)?;
-        Ok([&header_bytes[..], &commitment, &ciphertext, &tag].concat())
+        blob.extend_from_slice(&tag);
+        Ok(blob)
     }
 
     /// Opens a blob. `context` is the encoded encryption context that it was sealed with.

@@ -26,6 +26,8 @@ pub(super) enum Label {
     RootKeyRecordMac,
     /// Root key: the XAES-256-GCM key that seals import tokens.
     RootKeyImportToken,
+    /// Root key: the XAES-256-GCM key that seals the secrets of access keys.
+    RootKeyAccessKey,
     /// Key material: the XAES-256-GCM key of the ciphertext blob.
     BlobEncryption,
     /// Key material: the HMAC-SHA-256 key of the blob's commitment.
@@ -41,6 +43,7 @@ impl Label {
             Self::RootKeyWrap => b"cmk-operator/v1/root-key/wrap",
             Self::RootKeyRecordMac => b"cmk-operator/v1/root-key/record-mac",
             Self::RootKeyImportToken => b"cmk-operator/v1/root-key/import-token",
+            Self::RootKeyAccessKey => b"cmk-operator/v1/root-key/access-key",
             Self::BlobEncryption => b"cmk-operator/v1/blob/encryption",
             Self::BlobCommitment => b"cmk-operator/v1/blob/commitment",
         }
@@ -93,6 +96,7 @@ mod tests {
             Label::RootKeyWrap,
             Label::RootKeyRecordMac,
             Label::RootKeyImportToken,
+            Label::RootKeyAccessKey,
             Label::BlobEncryption,
             Label::BlobCommitment,
         ];

@@ -24,6 +24,7 @@
 //! libraries may leave copies in registers and on the stack, which is why core dumps are
 //! off as well.
 
+mod access_key;
 mod blob;
 mod error;
 mod import;
@@ -38,6 +39,7 @@ mod root_key;
 mod secret;
 mod wrap;
 
+pub use access_key::{ACCESS_KEY_SECRET_OVERHEAD, AccessKeyContext};
 pub use blob::{BLOB_HEADER_LEN, BLOB_OVERHEAD, BlobError, BlobHeader, BlobKeys, parse_header};
 pub use error::CryptoError;
 pub use import::{ImportError, WrappingKey};

@@ -106,6 +106,7 @@ pub struct RootKey {
     wrapping_cipher: Box<Aes256Gcm>,
     record_mac_key: SecretKey,
     import_token_cipher: Box<Xaes256Gcm>,
+    access_key_cipher: Box<Xaes256Gcm>,
 }
 
 impl ZeroizeOnDrop for RootKey {}
@@ -154,12 +155,14 @@ impl RootKey {
         let id = Builder::from_custom_bytes(kdf.public(Label::RootKeyId)).into_uuid();
         let wrapping_key = kdf.key(Label::RootKeyWrap);
         let import_token_key = kdf.key(Label::RootKeyImportToken);
+        let access_key_key = kdf.key(Label::RootKeyAccessKey);
         Self {
             id: RootKeyId(id),
             check_value: kdf.public(Label::RootKeyCheckValue),
             wrapping_cipher: Box::new(Aes256Gcm::new(<&Key<Aes256Gcm>>::from(&**wrapping_key))),
             record_mac_key: kdf.key(Label::RootKeyRecordMac),
             import_token_cipher: Box::new(Xaes256Gcm::new(<&XaesKey>::from(&**import_token_key))),
+            access_key_cipher: Box::new(Xaes256Gcm::new(<&XaesKey>::from(&**access_key_key))),
             secret,
         }
     }
@@ -198,6 +201,10 @@ impl RootKey {
         &self.import_token_cipher
     }
 
+    pub(super) fn access_key_cipher(&self) -> &Xaes256Gcm {
+        &self.access_key_cipher
+    }
+
     pub(super) fn record_mac_key(&self) -> &[u8; KEY_LEN] {
         &self.record_mac_key
     }
@@ -205,7 +212,8 @@ impl RootKey {
 
 /// The root keys in use: the primary one wraps, all of them unwrap.
 ///
-/// Wrapping is in `wrap.rs`, authenticating records in `record_mac.rs`, import tokens in `import_token.rs`.
+/// Wrapping is in `wrap.rs`, authenticating records in `record_mac.rs`, import tokens in `import_token.rs`,
+/// the secrets of access keys in `access_key.rs`.
 pub struct RootKeyRing {
     primary: RootKey,
     /// Without the primary key, without duplicates, in the order given.

@@ -182,13 +182,16 @@ pub struct RecordVersion {
     /// The wrapped material.
     #[serde(with = "base64_bytes")]
     pub wrapped: Vec<u8>,
+    /// It was made by a rotation that somebody asked for, which is counted apart from those by interval.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_demand: bool,
 }
 
 impl RecordVersion {
     /// A version whose material is yet to be made.
     #[must_use]
     pub fn unmade(id: Uuid, now: Timestamp) -> Self {
-        Self { id, creation_date: to_seconds(now), root_key_id: Uuid::nil(), wrapped: Vec::new() }
+        Self { id, creation_date: to_seconds(now), root_key_id: Uuid::nil(), wrapped: Vec::new(), on_demand: false }
     }
 
     /// Whether its material is yet to be made.
@@ -324,7 +327,8 @@ pub fn to_seconds(t: Timestamp) -> Timestamp {
     Timestamp::from_second(t.as_second()).unwrap_or(t)
 }
 
-mod base64_bytes {
+/// Bytes as base64 in JSON, with padding.
+pub(crate) mod base64_bytes {
     use base64::{Engine, prelude::BASE64_STANDARD};
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
@@ -383,6 +387,7 @@ pub(crate) mod tests {
                 creation_date: at(1000),
                 root_key_id: Uuid::from_u128(3),
                 wrapped: vec![1, 2, 3],
+                on_demand: false,
             }],
         }
     }

@@ -210,9 +210,12 @@ impl Operation {
                 PendingDeletion => Err(Rejected::PendingDeletion),
                 PendingImport => Err(Rejected::PendingImport),
             },
-            Self::EnableKey | Self::DisableKey => match state {
-                Enabled | Disabled => Ok(()),
-                PendingDeletion | PendingImport => Err(Rejected::StateModifiedFailed),
+            Self::EnableKey | Self::DisableKey => match (state, dialect) {
+                (Enabled | Disabled, _) => Ok(()),
+                // AWS has one exception for both, and says which of them it is.
+                (PendingDeletion, Dialect::Aws) => Err(Rejected::PendingDeletion),
+                (PendingImport, Dialect::Aws) => Err(Rejected::PendingImport),
+                (PendingDeletion | PendingImport, Dialect::Alibaba) => Err(Rejected::StateModifiedFailed),
             },
             Self::ScheduleKeyDeletion | Self::CreateAlias | Self::ImportKeyMaterial => match state {
                 PendingDeletion => Err(Rejected::StateModifiedFailed),

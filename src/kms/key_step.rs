@@ -201,7 +201,7 @@ impl KeyRecord {
         if self.versions.len() >= MAX_KEY_VERSIONS {
             return Err(StepError::TooManyVersions);
         }
-        self.versions.push(RecordVersion::unmade(version_id, now));
+        self.versions.push(RecordVersion { on_demand: request.is_some(), ..RecordVersion::unmade(version_id, now) });
         if request.is_some() {
             self.last_handled_rotation = request.cloned();
         }
@@ -284,7 +284,8 @@ mod tests {
     fn rule_8_a_rotation_adds_a_version_and_drops_none() {
         let rotated = record().apply_all(&[rotate(9)], at(5000)).unwrap();
         assert_eq!(rotated.versions[..1], record().versions[..]);
-        assert_eq!(rotated.versions[1], RecordVersion::unmade(Uuid::from_u128(9), at(5000)));
+        let new = RecordVersion { on_demand: true, ..RecordVersion::unmade(Uuid::from_u128(9), at(5000)) };
+        assert_eq!(rotated.versions[1], new, "it was asked for");
         assert_eq!(rotated.primary_version().map(|v| v.id), Some(Uuid::from_u128(9)));
         assert_eq!(
             (rotated.last_handled_rotation.as_deref(), rotated.last_rotation()),

@@ -28,3 +28,15 @@ pub const MAX_KEY_VERSIONS: usize = 3000;
 
 /// The intervals of automatic rotation that the embedded store takes, in days (AWS: 90 to 2560, Alibaba: 7 to 730).
 pub const ROTATION_INTERVAL_DAYS: std::ops::RangeInclusive<i32> = 7..=2560;
+
+/// The most tags that a key may have (Alibaba Cloud KMS, TagResource).
+pub const MAX_TAGS: usize = 20;
+/// The longest key of a tag, in characters.
+pub const MAX_TAG_KEY_CHARACTERS: usize = 128;
+/// The longest value of a tag, in characters.
+pub const MAX_TAG_VALUE_CHARACTERS: usize = 256;
+/// What no key of a tag may begin with: the clouds reserve it.
+pub const RESERVED_TAG_PREFIXES: [&str; 3] = ["aliyun", "acs:", "aws:"];
+
+/// How often somebody may ask for a rotation of a key through the AWS API (AWS KMS, RotateKeyOnDemand).
+pub const MAX_ON_DEMAND_ROTATIONS: usize = 25;

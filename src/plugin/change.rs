@@ -6,41 +6,16 @@ use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
 };
-use serde_json::{Value, json};
 
 use super::{arguments::ChangeOptions, failure::Failure, output::note, session::FIELD_MANAGER, session::Session};
+pub use crate::api::edit::Edit;
 use crate::api::{
     CustomerMasterKey,
-    field_ownership::{Decision, FieldChange, decide},
+    edit::{self, Sorted},
 };
 
 /// How often a change is decided anew because the object changed meanwhile.
 const ATTEMPTS: usize = 5;
-
-/// A field, as it is and as it shall be.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Edit {
-    /// Where it is.
-    pub path: Vec<&'static str>,
-    /// Its value, or what its absence means.
-    pub is: Option<Value>,
-    /// Its value afterwards. None: removed.
-    pub wanted: Option<Value>,
-}
-
-impl Edit {
-    /// Sets a field of the spec.
-    pub fn spec(field: &'static str, is: Option<Value>, wanted: Value) -> Self {
-        Self { path: vec!["spec", field], is, wanted: Some(wanted) }
-    }
-
-    fn field(&self) -> String {
-        match self.path.as_slice() {
-            ["metadata", "annotations", name] => format!("annotation {name}"),
-            path => path.join("."),
-        }
-    }
-}
 
 /// What became of a change.
 #[derive(Debug)]
@@ -87,55 +62,19 @@ pub async fn change(
 
 /// The edits that are left to make.
 pub fn permitted(key: &CustomerMasterKey, edits: Vec<Edit>, how: &ChangeOptions) -> Result<Vec<Edit>, Failure> {
-    let managed = key.metadata.managed_fields.as_deref().unwrap_or_default();
-    let gitops: Vec<_> = how.gitops_managers.iter().map(String::as_str).collect();
-    let mut left = Vec::new();
-    for edit in edits {
-        let change = FieldChange { path: &edit.path, is: edit.is.as_ref(), wanted: edit.wanted.as_ref() };
-        match decide(managed, change, FIELD_MANAGER, &gitops) {
-            Decision::NothingToDo => {}
-            Decision::Allowed => left.push(edit),
-            Decision::OwnedBy { manager, applied } => {
-                let how_owned = if applied { " (server-side apply)" } else { "" };
-                if !how.force {
-                    let (object, field) = (described(key), edit.field());
-                    return Err(Failure::Owned { object, field, manager, how: how_owned });
-                }
-                note(&format!(
-                    "warning: {} is declared by {manager}{how_owned}, which sets it back unless its manifest is \
-                     changed as well",
-                    edit.field()
-                ));
-                left.push(edit);
-            }
+    let Sorted { mut allowed, owned } = edit::sort(key, edits, FIELD_MANAGER, &how.gitops_managers);
+    for (edit, owner) in owned {
+        let (field, manager, how_owned) = (edit.field(), owner.manager.clone(), owner.how());
+        if !how.force {
+            return Err(Failure::Owned { object: described(key), field, manager, how: how_owned });
         }
+        note(&format!(
+            "warning: {field} is declared by {manager}{how_owned}, which sets it back unless its manifest is changed \
+             as well"
+        ));
+        allowed.push(edit);
     }
-    Ok(left)
-}
-
-/// The patch that makes the edits on exactly this version of the object.
-fn patch(key: &CustomerMasterKey, edits: &[Edit]) -> Value {
-    let mut operations = vec![
-        json!({"op": "test", "path": "/metadata/uid", "value": key.uid()}),
-        json!({"op": "test", "path": "/metadata/resourceVersion", "value": key.resource_version()}),
-    ];
-    let annotates = edits.iter().any(|edit| edit.path.starts_with(&["metadata", "annotations"]));
-    if annotates && key.metadata.annotations.is_none() {
-        operations.push(json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
-    }
-    operations.extend(edits.iter().map(|edit| {
-        let path: String = edit.path.iter().map(|step| format!("/{}", escaped(step))).collect();
-        match &edit.wanted {
-            Some(value) => json!({"op": "add", "path": path, "value": value}),
-            None => json!({"op": "remove", "path": path}),
-        }
-    }));
-    Value::Array(operations)
-}
-
-/// A step of a JSON pointer (RFC 6901).
-fn escaped(step: &str) -> String {
-    step.replace('~', "~0").replace('/', "~1")
+    Ok(allowed)
 }
 
 async fn write(
@@ -143,7 +82,7 @@ async fn write(
     key: &CustomerMasterKey,
     edits: &[Edit],
 ) -> Result<CustomerMasterKey, kube::Error> {
-    let operations = serde_json::from_value(patch(key, edits)).map_err(kube::Error::SerdeError)?;
+    let operations = edit::patch(key, edits).and_then(serde_json::from_value).map_err(kube::Error::SerdeError)?;
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
     api.patch(&key.name_any(), &params, &Patch::<()>::Json(operations)).await
 }
@@ -155,6 +94,8 @@ fn may_be_a_conflict(error: &kube::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use serde_json::json;
 
     use super::*;
 
@@ -186,21 +127,5 @@ mod tests {
         assert_eq!(permitted(&applied_by("flux"), disable(), &options(true)).unwrap(), disable());
         let there = vec![Edit::spec("enabled", Some(json!(true)), json!(true))];
         assert!(permitted(&applied_by("flux"), there, &options(false)).unwrap().is_empty());
-    }
-
-    #[test]
-    fn every_write_has_its_precondition() {
-        let path = vec!["metadata", "annotations", "a/b~c"];
-        let edits = [Edit { path, is: None, wanted: Some(json!("x")) }, Edit { wanted: None, ..disable().remove(0) }];
-        assert_eq!(
-            patch(&applied_by("flux"), &edits),
-            json!([
-                {"op": "test", "path": "/metadata/uid", "value": "u"},
-                {"op": "test", "path": "/metadata/resourceVersion", "value": "7"},
-                {"op": "add", "path": "/metadata/annotations", "value": {}},
-                {"op": "add", "path": "/metadata/annotations/a~1b~0c", "value": "x"},
-                {"op": "remove", "path": "/spec/enabled"},
-            ])
-        );
     }
 }

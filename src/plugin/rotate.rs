@@ -2,10 +2,6 @@
 
 use std::process::ExitCode;
 
-use jiff::Timestamp;
-use kube::ResourceExt;
-use serde_json::json;
-
 use super::{
     arguments::ChangeArguments,
     change::{Changed, Edit, change, described},
@@ -23,6 +19,8 @@ use crate::{
     },
     kms::{KeyState, Origin},
 };
+use jiff::Timestamp;
+use kube::ResourceExt;
 
 /// Asks for one rotation, and waits until it is made.
 pub async fn rotate(session: &Session, arguments: &ChangeArguments) -> Result<ExitCode, Failure> {
@@ -32,9 +30,7 @@ pub async fn rotate(session: &Session, arguments: &ChangeArguments) -> Result<Ex
     let edits = |key: &CustomerMasterKey| {
         refuse_deleted(key)?;
         may_rotate(key)?;
-        let is = key.annotations().get(metadata::ROTATE_REQUESTED_AT).map(|value| json!(value));
-        let path = vec!["metadata", "annotations", metadata::ROTATE_REQUESTED_AT];
-        Ok(vec![Edit { path, is, wanted: Some(json!(request)) }])
+        Ok(vec![Edit::annotation(key, metadata::ROTATE_REQUESTED_AT, &request)])
     };
     let (Changed::Nothing(written) | Changed::Written(written)) = change(session, name, how, edits).await?;
     if how.no_wait {
@@ -82,7 +78,7 @@ fn answered(key: &CustomerMasterKey, request: &str) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
 

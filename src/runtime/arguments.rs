@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::api::field_ownership::GITOPS_MANAGERS;
+
 /// Declares customer master keys and data keys as Kubernetes objects.
 #[derive(Debug, Parser)]
 #[command(name = "cmk-operator", version, about, propagate_version = true)]
@@ -67,6 +69,11 @@ pub struct RunArguments {
     #[arg(long, default_value = "5m", value_parser = parse_duration, value_name = "DURATION")]
     pub clock_skew_tolerance: Duration,
 
+    /// How long the KMS endpoint goes on without contact to the API server: with the keys as they were last seen, and
+    /// the permissions and tokens that it looked up before. Then it answers 503. At least 10s
+    #[arg(long, default_value = "5m", value_parser = parse_max_staleness, value_name = "DURATION")]
+    pub max_staleness: Duration,
+
     /// How many objects of a kind are worked on at a time. More than about 10 gains nothing: the API server is
     /// the limit
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -78,7 +85,59 @@ pub struct RunArguments {
 
     #[command(flatten)]
     #[allow(missing_docs)]
+    pub kms: KmsArguments,
+
+    #[command(flatten)]
+    #[allow(missing_docs)]
     pub log: LogArguments,
+}
+
+/// The KMS endpoint.
+#[derive(Args, Clone, Debug, Default)]
+pub struct KmsArguments {
+    /// Serve the Alibaba Cloud KMS and AWS KMS APIs with TLS on this address, e.g. 0.0.0.0:8443. Absent: not at all
+    #[arg(long, value_name = "ADDR")]
+    pub kms_listen: Option<SocketAddr>,
+
+    /// Serve them without TLS on this loopback address, e.g. 127.0.0.1:8080: for tests
+    #[arg(long, value_name = "ADDR")]
+    pub kms_listen_http: Option<SocketAddr>,
+
+    /// Where clients reach the endpoint, e.g. https://kms.example.com, for the Secrets of AccessKeys. Absent:
+    /// https://cmk-operator-kms.NAMESPACE.svc
+    #[arg(long, value_parser = parse_url, value_name = "URL")]
+    pub kms_url: Option<String>,
+
+    /// The certificate chain for --kms-listen, in PEM. Loaded again when it changes. Absent: a CA and a certificate are
+    /// made, and kept in the Secret cmk-kms-tls
+    #[arg(long, value_name = "FILE", requires = "kms_tls_key")]
+    pub kms_tls_cert: Option<PathBuf>,
+
+    /// The private key of that certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "kms_tls_cert")]
+    pub kms_tls_key: Option<PathBuf>,
+
+    /// The CA of that certificate, in PEM, if clients don't know it: it is delivered with access keys
+    #[arg(long, value_name = "FILE", requires = "kms_tls_cert")]
+    pub kms_tls_ca: Option<PathBuf>,
+
+    /// A DNS name or IP address that the self-made certificate is for, beside the host of --kms-url, the Service
+    /// cmk-operator-kms, and localhost. Comma-separated or repeated
+    #[arg(long = "kms-tls-host", value_name = "HOST", value_delimiter = ',', conflicts_with = "kms_tls_cert")]
+    pub kms_tls_hosts: Vec<String>,
+
+    /// How many connections may be open at a time, on each of the two addresses. The next ones wait
+    #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
+    pub kms_max_connections: u16,
+
+    /// Let the Alibaba API import key material with RSAES_PKCS1_V1_5: for clients that can do nothing better
+    #[arg(long)]
+    pub kms_allow_pkcs1_import: bool,
+
+    /// Field managers that would change back what is changed through the KMS endpoint: of a field that one of them wrote
+    /// without server-side apply, it answers a conflict. Comma-separated or repeated; replaces the default
+    #[arg(long, value_name = "MANAGER", value_delimiter = ',', default_values = GITOPS_MANAGERS)]
+    pub gitops_managers: Vec<String>,
 }
 
 /// How to log.
@@ -130,9 +189,23 @@ pub struct VerifyArguments {
     pub log: LogArguments,
 }
 
+fn parse_url(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or_default();
+    if host.is_empty() || text.contains(char::is_whitespace) {
+        return Err("not an address such as https://kms.example.com".into());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let signed: jiff::SignedDuration = text.parse().map_err(|e| format!("not a duration such as 90s or 5m: {e}"))?;
     Duration::try_from(signed).map_err(|_| "a duration can't be negative".into())
+}
+
+fn parse_max_staleness(text: &str) -> Result<Duration, String> {
+    let least = Duration::from_secs(10);
+    let duration = parse_duration(text)?;
+    if duration < least { Err("at least 10s: a look at the API server takes its time".into()) } else { Ok(duration) }
 }
 
 #[cfg(test)]
@@ -154,6 +227,15 @@ mod tests {
         assert_eq!(run.clock_skew_tolerance, Duration::from_secs(90));
         assert_eq!(run.root_key.root_key_files, [PathBuf::from("x")]);
         assert!(Arguments::try_parse_from("cmk-operator run --clock-skew-tolerance -1s".split(' ')).is_err());
+        assert_eq!(run.max_staleness, Duration::from_secs(300));
+        assert!(Arguments::try_parse_from("cmk-operator run --max-staleness 9s".split(' ')).is_err());
         assert!(Arguments::try_parse_from("cmk-operator run --concurrency 0".split(' ')).is_err());
+
+        let line = "cmk-operator run --kms-url https://kms.example.com:8443/";
+        let Command::Run(run) = Arguments::parse_from(line.split(' ')).command else { panic!() };
+        assert_eq!(run.kms.kms_url.as_deref(), Some("https://kms.example.com:8443"));
+        for url in ["kms.example.com", "https://", "ftp://kms"] {
+            assert!(Arguments::try_parse_from(["cmk-operator", "run", "--kms-url", url]).is_err(), "{url}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use tokio::{runtime::Builder, sync::watch};
 use super::{
     admin::{self, Admin, Readiness},
     arguments::{Command, LogArguments, PolicyArguments, RunArguments, VerifyArguments},
+    kms_endpoint::KmsListeners,
     metrics::Metrics,
     operator::{Settings, Surroundings, operate},
     shutdown, telemetry, verify,
@@ -82,12 +83,14 @@ async fn run(arguments: RunArguments) -> Result<ExitCode, Failure> {
         tracing::info!(address = %listener.local_addr()?, "the admin endpoint listens");
         tokio::spawn(admin::serve(listener, Admin { readiness: readiness.clone(), metrics: metrics.clone() }));
     }
+    let kms = KmsListeners::open(&arguments.kms).await?;
     let surroundings = Surroundings {
         client: client().await?,
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
         metrics,
         readiness,
+        kms,
     };
     operate(Settings::from(&arguments), surroundings, stopped).await?;
     Ok(ExitCode::SUCCESS)

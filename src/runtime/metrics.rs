@@ -8,6 +8,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::server::metrics::EndpointMetrics;
+
 /// Labels of a pass.
 #[derive(Clone, Debug, EncodeLabelSet, Hash, PartialEq, Eq)]
 pub struct PassLabels {
@@ -39,10 +41,12 @@ pub struct Metrics {
     pub purge_waiting: Gauge,
     /// Keys erased by this process.
     pub keys_erased: Counter,
-    /// Records and aliases that need another root key than the first, or may.
+    /// Records, aliases and access keys that need another root key than the first, or may.
     pub records_under_old_root_key: Gauge,
     /// Keys that this process let go without scheduling their deletion.
     pub keys_retained: Counter,
+    /// The KMS endpoint's.
+    pub endpoint: EndpointMetrics,
 }
 
 impl Default for Metrics {
@@ -57,6 +61,7 @@ impl Default for Metrics {
             records_under_old_root_key: Gauge::default(),
             keys_erased: Counter::default(),
             keys_retained: Counter::default(),
+            endpoint: EndpointMetrics::default(),
             registry: Registry::default(),
         };
         registry.register("passes", "Reconcile passes by kind and result", metrics.passes.clone());
@@ -74,7 +79,7 @@ impl Default for Metrics {
         );
         registry.register(
             "records_under_old_root_key",
-            "Key records and aliases that need another root key than the first, or may: it can go when there are none",
+            "Key records, aliases and access keys that need another root key than the first, or may: it can go when there are none",
             metrics.records_under_old_root_key.clone(),
         );
         registry.register(
@@ -83,6 +88,7 @@ impl Default for Metrics {
             metrics.keys_retained.clone(),
         );
         registry.register("keys_erased", "Keys erased after their delete date", metrics.keys_erased.clone());
+        metrics.endpoint.register(&mut registry);
         Self { registry, ..metrics }
     }
 }

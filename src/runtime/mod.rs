@@ -3,14 +3,16 @@
 pub mod admin;
 pub mod arguments;
 pub mod commands;
+pub mod credentials;
 mod drive;
 mod key_stores;
+pub mod kms_endpoint;
 pub mod metrics;
 pub mod operator;
 mod root_key_guard;
 mod root_key_rewrap;
 pub mod shutdown;
 pub mod telemetry;
-mod triggers;
+pub mod triggers;
 pub mod verify;
 mod watches;

@@ -5,26 +5,41 @@ use std::{collections::HashSet, fmt::Debug, path::PathBuf, sync::Arc, time::Dura
 use k8s_openapi::NamespaceResourceScope;
 use kube::{Client, Resource, ResourceExt, runtime::reflector::store::Writer};
 use thiserror::Error;
-use tokio::{sync::watch, task::JoinSet, time::sleep};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::sleep,
+};
 
 use super::{
     admin::Readiness,
     arguments::RunArguments,
+    credentials::{self, Credentialed},
     drive::{Drive, on},
     key_stores::{self, Signs},
+    kms_endpoint::{self, Certificate, KmsListeners, KmsSettings},
     metrics::{Metrics, StateLabels},
     root_key_guard, root_key_rewrap,
     triggers::{Scope, Triggers, Watched},
     watches,
 };
 use crate::{
-    api::{CustomerMasterKey, DataKey},
+    access_keys::AccessKeyView,
+    api::{AccessKey, CustomerMasterKey, DataKey},
     clock::Clock,
-    cluster::{Cluster, KubeCluster, Views},
-    controller::{Attempts, Context, Expectations, alarms, customer_master_key, data_key, orphans::Orphans, purge},
+    cluster::{Cluster, KubeCluster, Objects, ServiceAccounts, Views},
+    controller::{
+        Attempts, Context, Expectations, access_key, alarms, customer_master_key, data_key, orphans::Orphans, purge,
+    },
     crypto::{Random, RootKeyRing},
+    server::{
+        auth::Authenticator,
+        endpoint::Endpoint,
+        operations::{EndpointCluster, Kms, OperationSettings},
+        tls::TlsError,
+    },
     store::{
-        KeyStore,
+        AccessKeyStore, KeyStore,
         embedded::{EmbeddedStore, root_key, root_key::RootKeyError},
     },
 };
@@ -48,17 +63,28 @@ pub struct Settings {
     pub clock_skew_tolerance: Duration,
     /// Passes of a kind at a time.
     pub concurrency: u16,
+    /// The KMS endpoint.
+    pub kms: KmsSettings,
+    /// Where applications reach the KMS endpoint.
+    pub kms_url: String,
 }
 
 impl From<&RunArguments> for Settings {
     fn from(arguments: &RunArguments) -> Self {
+        let namespace = arguments.namespace.namespace.clone();
         Self {
-            namespace: arguments.namespace.namespace.clone(),
+            kms_url: arguments
+                .kms
+                .kms_url
+                .clone()
+                .unwrap_or_else(|| format!("https://cmk-operator-kms.{namespace}.svc")),
+            namespace,
             watch_namespaces: arguments.watch_namespaces.clone(),
             root_key_files: arguments.root_key.root_key_files.clone(),
             no_new_keys: arguments.no_new_keys,
             clock_skew_tolerance: arguments.clock_skew_tolerance,
             concurrency: arguments.concurrency,
+            kms: KmsSettings::from(arguments),
         }
     }
 }
@@ -85,6 +111,8 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     /// Whether it does its work.
     pub readiness: Readiness,
+    /// Where the KMS endpoint listens.
+    pub kms: KmsListeners,
 }
 
 /// Why the operator ended.
@@ -93,6 +121,9 @@ pub enum OperatorError {
     /// There is no root key.
     #[error(transparent)]
     RootKey(#[from] RootKeyError),
+    /// There is no certificate for the KMS endpoint.
+    #[error("--kms-listen: {0}")]
+    Certificate(#[from] TlsError),
     /// A part of it panicked: a bug. The process ends, and starts anew.
     #[error("a part of the operator failed: {0}")]
     Part(#[from] tokio::task::JoinError),
@@ -110,9 +141,10 @@ pub async fn operate(
     surroundings: Surroundings,
     stop: watch::Receiver<bool>,
 ) -> Result<(), OperatorError> {
-    let Surroundings { client, clock, random, metrics, readiness } = surroundings;
+    let Surroundings { client, clock, random, metrics, readiness, kms: listeners } = surroundings;
     let keys = Kind::prepare(customer_master_key::KIND, &client, &settings, &stop);
     let data_keys = Kind::prepare(data_key::KIND, &client, &settings, &stop);
+    let access_keys = Kind::prepare(access_key::KIND, &client, &settings, &stop);
     let (namespaces, key_stores) = (Writer::default(), Writer::default());
     let views = Views {
         namespaces: namespaces.as_reader(),
@@ -126,6 +158,7 @@ pub async fn operate(
     tracing::info!(root_key_id = %ring.primary_id(), namespace = settings.namespace, "the root key is there");
     let store =
         Arc::new(EmbeddedStore::new(&settings.namespace, cluster.clone(), ring.clone(), clock.clone(), random.clone()));
+    let view = Arc::new(AccessKeyView::new(clock.clone()));
     let context = Arc::new(Context {
         cluster: cluster.clone(),
         store: store.clone(),
@@ -137,7 +170,11 @@ pub async fn operate(
         expectations: Expectations::default(),
         metrics,
     });
-    let triggers = Triggers { keys: Arc::new(keys.watched), data_keys: Arc::new(data_keys.watched) };
+    let triggers = Triggers {
+        keys: Arc::new(keys.watched),
+        data_keys: Arc::new(data_keys.watched),
+        access_keys: Arc::new(access_keys.watched),
+    };
 
     // What never ends by itself.
     let mut services = JoinSet::new();
@@ -149,11 +186,29 @@ pub async fn operate(
     let aliases = watches::aliases(client.clone(), namespace.clone(), store.clone(), triggers.clone(), aliases_ready);
     services.spawn(records);
     services.spawn(aliases);
+    services.spawn(drop_idle_keys(store.clone()));
+    let (credentials_ready, credentials_listed) = watch::channel(false);
+    let gone = Arc::new(Notify::new());
+    let fed = Credentialed { store: store.clone(), view: view.clone(), triggers: triggers.clone(), gone: gone.clone() };
+    services.spawn(credentials::follow(client.clone(), namespace.clone(), settings.scopes(), fed, credentials_ready));
     services.spawn({
-        let (metrics, records, aliases) = (context.metrics.clone(), records_listed.clone(), aliases_listed.clone());
+        let (context, tidied, listed) = (context.clone(), view.clone(), credentials_listed.clone());
+        async move {
+            on(listed).await;
+            credentials::tidy(context, tidied, gone).await;
+        }
+    });
+    // Who delivers access keys is told the CA of the endpoint.
+    let (authority, kms_ca) = watch::channel(None);
+    services.spawn(redeliver(kms_ca.clone(), triggers.clone()));
+    services.spawn({
+        let metrics = context.metrics.clone();
+        let (records, aliases, access_keys) =
+            (records_listed.clone(), aliases_listed.clone(), credentials_listed.clone());
         async move {
             on(records).await;
             on(aliases).await;
+            on(access_keys).await;
             root_key_rewrap::rewrap(store, metrics).await;
         }
     });
@@ -164,12 +219,28 @@ pub async fn operate(
         services.spawn(watches::deliveries(client.clone(), scope, triggers.clone()));
     }
     if settings.root_key_files.is_empty() {
-        services.spawn(root_key_guard::guard(client, namespace, cluster, ring));
+        services.spawn(root_key_guard::guard(client.clone(), namespace.clone(), cluster.clone(), ring));
     }
     // What ends when it is told to.
     let mut drives = JoinSet::new();
     keys.drives.into_iter().for_each(|drive| drive_keys(&mut drives, drive, &context, &triggers));
     data_keys.drives.into_iter().for_each(|drive| drive_data_keys(&mut drives, drive, &context, &triggers));
+    let delivery = access_key::Delivery { url: settings.kms_url.clone(), ca: kms_ca };
+    access_keys.drives.into_iter().for_each(|drive| drive_access_keys(&mut drives, drive, &context, &delivery));
+    let endpoint = Arc::new(endpoint(&context, &settings, view));
+    let mut tls = None;
+    if listeners.tls.is_some() || listeners.plain.is_some() {
+        let (contact, metrics) = (endpoint.kms().contact().clone(), context.metrics.endpoint.clone());
+        services.spawn(kms_endpoint::keep_in_contact(contact, cluster.clone(), namespace.clone(), metrics));
+    }
+    if listeners.tls.is_some() {
+        let (kms, clock) = (&settings.kms, context.clock.clone());
+        let certificate = Certificate::prepare(kms, cluster, &namespace, clock, authority).await?;
+        tls = Some(certificate.acceptor());
+        services.spawn(certificate.keep(client, namespace));
+    }
+    let serving = (settings.kms.limits, context.metrics.endpoint.clone());
+    drives.spawn(kms_endpoint::serve(endpoint, listeners, tls, serving, (keys.may_start.subscribe(), stop.clone())));
 
     let orphans = Orphans::default();
     let signs = Signs { stores, usage, orphans: orphans.found() };
@@ -180,14 +251,16 @@ pub async fn operate(
             // A pass looks at all of them: one over a key that is deleted, at the data keys under it.
             on(records_listed).await;
             on(aliases_listed).await;
+            on(credentials_listed).await;
             watches::filled(views.namespaces).await;
             watches::filled(views.key_stores).await;
-            for listed in keys.listed.into_iter().chain(data_keys.listed) {
+            for listed in keys.listed.into_iter().chain(data_keys.listed).chain(access_keys.listed) {
                 on(listed).await;
             }
             root_key_rewrap::count(&context.store, &context.metrics);
             keys.may_start.send_replace(true);
             data_keys.may_start.send_replace(true);
+            access_keys.may_start.send_replace(true);
             readiness.set(true);
             tracing::info!(watching = ?settings.watch_namespaces, "the operator is ready");
             sweep(context, orphans, settings, triggers).await;
@@ -281,6 +354,32 @@ fn drive_data_keys<C: Cluster, S: KeyStore>(
     }));
 }
 
+fn drive_access_keys<C, S>(
+    drives: &mut JoinSet<()>,
+    drive: Drive<AccessKey>,
+    context: &Arc<Context<C, S>>,
+    delivery: &access_key::Delivery,
+) where
+    C: Cluster + Objects<AccessKey> + ServiceAccounts,
+    S: KeyStore + AccessKeyStore,
+{
+    let delivery = delivery.clone();
+    let pass = move |context: Arc<Context<C, S>>, object| {
+        let delivery = delivery.clone();
+        async move { access_key::reconcile(&context, &delivery, object).await }
+    };
+    // Its Secret is the garbage collector's business, its record that of `credentials::tidy`.
+    drives.spawn(drive.run(context.clone(), pass, |_| {}));
+}
+
+/// Has every access key delivered again, for ever, when the authority of the endpoint's certificate becomes another.
+async fn redeliver(mut ca: watch::Receiver<Option<String>>, triggers: Triggers) {
+    while ca.changed().await.is_ok() {
+        triggers.all_access_keys();
+    }
+    std::future::pending::<()>().await;
+}
+
 /// Waits until `stop`, and then until the passes under way have come to their end. An end before that is a
 /// failure, of whatever part.
 async fn until_stopped(
@@ -305,6 +404,19 @@ async fn until_stopped(
 
 fn failure(ended: Result<(), tokio::task::JoinError>) -> OperatorError {
     ended.map_or_else(OperatorError::Part, |()| OperatorError::Ended)
+}
+
+/// The KMS endpoint over what the passes work on.
+fn endpoint<C: EndpointCluster, S: KeyStore>(
+    context: &Context<C, S>,
+    settings: &Settings,
+    access_keys: Arc<AccessKeyView>,
+) -> Endpoint<C, S> {
+    let Context { cluster, store, clock, random, metrics, .. } = context;
+    let operations = OperationSettings { no_new_keys: settings.no_new_keys, ..settings.kms.operations.clone() };
+    let authenticator = Authenticator::new(cluster.clone(), access_keys, clock.clone(), operations.max_staleness);
+    let kms = Kms::new(cluster.clone(), store.clone(), clock.clone(), random.clone(), operations);
+    Endpoint::new(kms, authenticator, random.clone(), metrics.endpoint.clone(), settings.kms.limits.request)
 }
 
 async fn root_keys(
@@ -337,12 +449,21 @@ async fn sweep<C: Cluster, S: KeyStore>(
         let (keys, now) = (context.store.keys(), context.clock.now());
         alarms::due(&keys, now).iter().for_each(|(namespace, name)| triggers.key_alone(namespace, name));
         triggers.due_data_keys(now);
+        triggers.due_access_keys(now);
         let due = alarms::next(&keys, now);
         let wait = due.and_then(|due| Duration::try_from(due).ok()).map_or(SWEEP, |due| due.min(SWEEP));
         tokio::select! {
             () = sleep(wait) => {}
             () = context.clock.jumped() => {}
         }
+    }
+}
+
+/// Has the store keep no unwrapped key for longer than it is used.
+async fn drop_idle_keys(store: Arc<EmbeddedStore<KubeCluster>>) {
+    loop {
+        sleep(SWEEP).await;
+        store.drop_idle_keys();
     }
 }
 

@@ -30,7 +30,7 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// A line of progress each time that so much more of all is done, in percent.
 const PROGRESS_PERCENT: usize = 10;
 
-/// Rewraps for ever what is stale. Begins when all records and aliases were listed.
+/// Rewraps for ever what is stale. Begins when all records, aliases and access keys were listed.
 pub async fn rewrap<S: Secrets>(store: Arc<EmbeddedStore<S>>, metrics: Arc<Metrics>) {
     let mut rewrapper = Rewrapper::new(store, metrics);
     if rewrapper.store.has_other_root_keys() && rewrapper.left().is_empty() {
@@ -112,7 +112,7 @@ impl<S: Secrets> Rewrapper<S> {
         }
         let first = self.store.first_root_key();
         let count = todo.len();
-        tracing::info!(root_key_id = %first, count, "records and aliases are under another root key: rewrapping them");
+        tracing::info!(root_key_id = %first, count, "records, aliases or access keys are under another root key: rewrapping them");
         let Round { failure, put_back } = self.rewrap_all(todo).await;
         self.count();
         if let Some(error) = failure {
@@ -173,16 +173,16 @@ impl<S: Secrets> Rewrapper<S> {
 
     /// Says what a person waits for: whether the other root keys can go.
     fn say_result(&self) {
-        let RootKeyUse { records, aliases, stale, unknown } = self.count();
+        let RootKeyUse { records, aliases, access_keys, stale, unknown } = self.count();
         let first = self.store.first_root_key();
         if stale + unknown == 0 {
             tracing::info!(
-                "all {records} records and {aliases} aliases are under root key {first}; the other root keys can be \
-                 removed once `cmk-operator verify` with this one alone says so too"
+                "all {records} records, {aliases} aliases and {access_keys} access keys are under root key {first}; the \
+                 other root keys can be removed once `cmk-operator verify` with this one alone says so too"
             );
         } else {
             tracing::warn!(
-                "{stale} records or aliases can't be rewrapped under root key {first}, and {unknown} records can't be \
+                "{stale} records, aliases or access keys can't be rewrapped under root key {first}, and {unknown} records can't be \
                  read: keep every root key. `cmk-operator verify` names them"
             );
         }

@@ -10,9 +10,9 @@ use kube::{
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::{
-    api::{CustomerMasterKey, DataKey, KeyStoreRef, metadata},
+    api::{AccessKey, CustomerMasterKey, DataKey, KeyStoreRef, metadata},
     cluster::Guarded,
-    controller::data_key::next_event,
+    controller::{access_key, data_key},
 };
 
 /// What is watched: one namespace, or all.
@@ -51,12 +51,14 @@ where
 }
 
 /// The way to all controllers.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Triggers {
     /// The keys.
     pub keys: Arc<Vec<Watched<CustomerMasterKey>>>,
     /// The data keys.
     pub data_keys: Arc<Vec<Watched<DataKey>>>,
+    /// The access keys.
+    pub access_keys: Arc<Vec<Watched<AccessKey>>>,
 }
 
 impl Triggers {
@@ -94,8 +96,11 @@ impl Triggers {
         }
     }
 
-    /// A key store came, went or changed: look at the keys in it.
+    /// A key store came, went or changed: look at the keys in it, and at what has its region.
     pub fn key_store(&self, store: &KeyStoreRef) {
+        if *store == KeyStoreRef::default() {
+            self.all_access_keys();
+        }
         for watched in self.keys.iter() {
             request_where(watched, |object| object.0.as_ref().is_ok_and(|key| key.key_store_ref() == *store));
         }
@@ -127,7 +132,7 @@ impl Triggers {
 
     /// Look at the data keys whose next rotation has come.
     pub fn due_data_keys(&self, now: Timestamp) {
-        let is_due = |data_key: &DataKey| next_event(data_key).is_some_and(|time| time <= now);
+        let is_due = |data_key: &DataKey| data_key::next_event(data_key).is_some_and(|time| time <= now);
         for watched in self.data_keys.iter() {
             request_where(watched, |object| object.0.as_ref().is_ok_and(is_due));
         }
@@ -140,12 +145,47 @@ impl Triggers {
         }
     }
 
+    /// Look at an access key again.
+    pub fn access_key(&self, namespace: &str, name: &str) {
+        for watched in self.access_keys.iter().filter(|w| w.covers(namespace)) {
+            watched.request(namespace, name);
+        }
+    }
+
+    /// A ServiceAccount came, went or was made anew: look at its access keys.
+    pub fn access_keys_of(&self, namespace: &str, service_account: &str) {
+        for watched in self.access_keys.iter().filter(|w| w.covers(namespace)) {
+            request_where(watched, |object| {
+                object.namespace().as_deref() == Some(namespace)
+                    && object.0.as_ref().is_ok_and(|object| object.spec.service_account_name == service_account)
+            });
+        }
+    }
+
+    /// Look at every access key again.
+    pub fn all_access_keys(&self) {
+        for watched in self.access_keys.iter() {
+            request_where(watched, |_| true);
+        }
+    }
+
+    /// Look at the access keys whose next rotation has come, or beside which one has expired.
+    pub fn due_access_keys(&self, now: Timestamp) {
+        let is_due = |object: &AccessKey| access_key::next_event(object).is_some_and(|time| time <= now);
+        for watched in self.access_keys.iter() {
+            request_where(watched, |object| object.0.as_ref().is_ok_and(is_due));
+        }
+    }
+
     /// Look at everything in a namespace again.
     pub fn namespace(&self, namespace: &str) {
         for watched in self.keys.iter().filter(|w| w.covers(namespace)) {
             request_where(watched, |object| object.namespace().as_deref() == Some(namespace));
         }
         for watched in self.data_keys.iter().filter(|w| w.covers(namespace)) {
+            request_where(watched, |object| object.namespace().as_deref() == Some(namespace));
+        }
+        for watched in self.access_keys.iter().filter(|w| w.covers(namespace)) {
             request_where(watched, |object| object.namespace().as_deref() == Some(namespace));
         }
     }

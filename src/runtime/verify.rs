@@ -46,6 +46,10 @@ pub struct Report {
     pub faults: Vec<(String, String)>,
     /// What is wrong with claims of aliases, by the name of the Secret.
     pub alias_faults: Vec<(String, String)>,
+    /// Records of access keys that are authentic and open.
+    pub access_keys: usize,
+    /// What is wrong with records of access keys, by the name of the Secret.
+    pub access_key_faults: Vec<(String, String)>,
 }
 
 /// What needs a root key.
@@ -57,19 +61,21 @@ pub struct RootKeyNeed {
     pub records: usize,
     /// How many claims of aliases.
     pub aliases: usize,
+    /// How many records of access keys.
+    pub access_keys: usize,
 }
 
 impl Report {
     /// A report on nothing, about the root keys at hand.
     fn new(ring: &RootKeyRing) -> Self {
-        let need = |id| RootKeyNeed { root_key_id: Uuid::from(id), records: 0, aliases: 0 };
+        let need = |id| RootKeyNeed { root_key_id: Uuid::from(id), records: 0, aliases: 0, access_keys: 0 };
         Self { root_keys: ring.ids().map(need).collect(), ..Self::default() }
     }
 
     /// Whether everything can be used.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.faults.is_empty() && self.alias_faults.is_empty()
+        self.faults.is_empty() && self.alias_faults.is_empty() && self.access_key_faults.is_empty()
     }
 
     fn needs(&mut self, root_key_id: Uuid) -> Option<&mut RootKeyNeed> {
@@ -99,34 +105,49 @@ impl Report {
             Err(fault) => self.alias_faults.push((secret.name_any(), fault.to_string())),
         }
     }
+
+    fn access_key<S: Secrets>(&mut self, store: &EmbeddedStore<S>, secret: &Secret) {
+        match store.verify_access_key(secret) {
+            Ok(root_keys) => {
+                self.access_keys += 1;
+                root_keys.into_iter().for_each(|id| self.needs(id).into_iter().for_each(|need| need.access_keys += 1));
+            }
+            Err(fault) => self.access_key_faults.push((secret.name_any(), fault.to_string())),
+        }
+    }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (secret, fault) in self.faults.iter().chain(&self.alias_faults) {
+        for (secret, fault) in self.faults.iter().chain(&self.alias_faults).chain(&self.access_key_faults) {
             writeln!(f, "{secret}: {fault}")?;
         }
-        for (index, RootKeyNeed { root_key_id, records, aliases }) in self.root_keys.iter().enumerate() {
-            let what = match (index, records + aliases) {
-                (0, _) => format!("the first: {records} records and {aliases} aliases are under it"),
+        for (index, need) in self.root_keys.iter().enumerate() {
+            let RootKeyNeed { root_key_id, records, aliases, access_keys } = need;
+            let count = format!("{records} records, {aliases} aliases and {access_keys} access keys");
+            let what = match (index, records + aliases + access_keys) {
+                (0, _) => format!("the first: {count} are under it"),
                 (_, 0) if self.is_good() => "nothing needs it: it can be removed".to_owned(),
-                _ => format!("{records} records and {aliases} aliases still need it"),
+                _ => format!("{count} still need it"),
             };
             writeln!(f, "root key {root_key_id}: {what}")?;
         }
         write!(
             f,
-            "{} keys unwrap, {} tombstones are authentic, {} records are not usable; {} aliases are authentic, {} are not",
+            "{} keys unwrap, {} tombstones are authentic, {} records are not usable; {} aliases are authentic, {} are not; {} access keys \
+             open, {} do not",
             self.keys,
             self.tombstones,
             self.faults.len(),
             self.aliases,
-            self.alias_faults.len()
+            self.alias_faults.len(),
+            self.access_keys,
+            self.access_key_faults.len()
         )
     }
 }
 
-/// Verifies every record and every claim of an alias.
+/// Verifies every record, every claim of an alias and every access key.
 ///
 /// # Errors
 /// [`VerifyError`] when there is nothing to verify with, or nothing can be read.
@@ -149,6 +170,9 @@ pub async fn verify(client: Client, arguments: &VerifyArguments) -> Result<Repor
     }
     for secret in cluster.list_secrets(namespace, metadata::ALIAS_TYPE).await? {
         report.alias(&store, &secret);
+    }
+    for secret in cluster.list_secrets(namespace, metadata::ACCESS_KEY_TYPE).await? {
+        report.access_key(&store, &secret);
     }
     Ok(report)
 }

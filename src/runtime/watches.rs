@@ -124,7 +124,7 @@ pub async fn aliases<S: Secrets>(
 }
 
 /// What a watch of Secrets tells.
-enum SecretEvent {
+pub enum SecretEvent {
     /// One is there, or changed.
     There(Secret),
     /// One is gone.
@@ -134,7 +134,7 @@ enum SecretEvent {
 }
 
 /// Watches the operator's own Secrets of a type.
-async fn secrets(
+pub async fn secrets(
     what: &'static str,
     client: Client,
     namespace: String,
@@ -246,16 +246,19 @@ pub async fn namespaces(client: Client, mut writer: Writer<PartialObjectMeta<Nam
 
 /// Watches the delivered Secrets, without their contents: whether one is deleted or changed.
 pub async fn deliveries(client: Client, scope: Scope, triggers: Triggers) {
-    let selector = format!("{}={}", metadata::COMPONENT_LABEL, metadata::COMPONENT_DATA_KEY);
+    let (data_key, access_key) = (metadata::COMPONENT_DATA_KEY, metadata::COMPONENT_ACCESS_KEY);
+    let selector = format!("{} in ({data_key}, {access_key})", metadata::COMPONENT_LABEL);
     let api: Api<PartialObjectMeta<Secret>> = api(&client, &scope);
     let events = watcher(api, config().labels(&selector));
     let mut events = std::pin::pin!(persistent("delivered Secrets", events));
     while let Some(event) = events.next().await {
-        if let Event::Apply(secret) | Event::InitApply(secret) | Event::Delete(secret) = event
-            && let Some(owner) = secret.annotations().get(metadata::DATA_KEY)
-            && let Some((namespace, name)) = owner.split_once('/')
-        {
+        let (Event::Apply(secret) | Event::InitApply(secret) | Event::Delete(secret)) = event else { continue };
+        let owner = |annotation| secret.annotations().get(annotation).and_then(|owner| owner.split_once('/'));
+        if let Some((namespace, name)) = owner(metadata::DATA_KEY) {
             triggers.data_key(namespace, name);
+        }
+        if let Some((namespace, name)) = owner(metadata::ACCESS_KEY) {
+            triggers.access_key(namespace, name);
         }
     }
 }

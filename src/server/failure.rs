@@ -66,6 +66,9 @@ pub enum Failure {
         /// What is wrong.
         problem: String,
     },
+    /// A limit of the API is broken: the whole message, in that API's words.
+    #[error("{0}")]
+    Validation(String),
     /// A marker of a list that this endpoint did not make.
     #[error("the marker is not valid")]
     InvalidMarker,
@@ -158,4 +161,59 @@ pub enum Failure {
     /// The operator failed: a damaged record, no randomness. Shown without detail; the detail is logged.
     #[error("internal failure: {0}")]
     Internal(String),
+}
+
+impl Failure {
+    /// A name for the audit line and the metrics: the same in both dialects, and never anything of the request.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NotAuthenticated => "NotAuthenticated",
+            Self::IncompleteSignature(_) => "IncompleteSignature",
+            Self::UnknownAccessKey => "UnknownAccessKey",
+            Self::InvalidToken(_) => "InvalidToken",
+            Self::SignatureMismatch => "SignatureMismatch",
+            Self::IllegalTimestamp { .. } => "IllegalTimestamp",
+            Self::NonceUsed => "NonceUsed",
+            Self::UnsupportedMethod(_) => "UnsupportedMethod",
+            Self::UnknownOperation(_) => "UnknownOperation",
+            Self::Unsupported(_) => "Unsupported",
+            Self::UnsupportedAlias(_) => "UnsupportedAlias",
+            Self::Malformed(_) => "Malformed",
+            Self::TooLarge(_) => "TooLarge",
+            Self::MissingParameter(_) => "MissingParameter",
+            Self::InvalidParameter { .. } => "InvalidParameter",
+            Self::InvalidMarker => "InvalidMarker",
+            Self::InvalidTag(_) => "InvalidTag",
+            Self::Validation(_) => "Validation",
+            Self::DryRun => "DryRun",
+            Self::Denied(_) => "Denied",
+            Self::KeyNotFound(_) => "KeyNotFound",
+            Self::AliasNotFound(_) => "AliasNotFound",
+            Self::KeyVersionNotFound(_) => "KeyVersionNotFound",
+            Self::AliasExists(_) => "AliasExists",
+            Self::LimitExceeded(_) => "LimitExceeded",
+            Self::Throttled(_) => "Throttled",
+            Self::Rejected { rejected, .. } => match rejected {
+                Rejected::Disabled => "Disabled",
+                Rejected::PendingDeletion => "PendingDeletion",
+                Rejected::PendingImport => "PendingImport",
+                Rejected::StateModifiedFailed => "StateModifiedFailed",
+            },
+            Self::UnsupportedOrigin(_) => "UnsupportedOrigin",
+            Self::DeletionProtected(_) => "DeletionProtected",
+            Self::ServiceManaged(_) => "ServiceManaged",
+            Self::Owned(_) => "Owned",
+            Self::Conflict => "Conflict",
+            Self::NotCarriedOut(_) => "NotCarriedOut",
+            Self::InvalidCiphertext => "InvalidCiphertext",
+            Self::IncorrectKey => "IncorrectKey",
+            Self::InvalidImportToken => "InvalidImportToken",
+            Self::ExpiredImportToken => "ExpiredImportToken",
+            Self::InvalidKeyMaterial => "InvalidKeyMaterial",
+            Self::IncorrectKeyMaterial => "IncorrectKeyMaterial",
+            Self::Unavailable(_) => "Unavailable",
+            Self::Internal(_) => "Internal",
+        }
+    }
 }

@@ -11,13 +11,23 @@
 //! its API has. URIs, queries and bodies are never logged: Alibaba clients put plaintext into the query.
 
 pub mod alibaba;
+pub mod audit;
 pub mod auth;
 pub mod aws;
 pub mod call;
+mod deadlines;
+mod dialects;
+pub mod endpoint;
 pub mod failure;
+pub mod limits;
+pub mod listener;
 pub mod message;
+pub mod metrics;
 pub mod operations;
 pub mod permission;
+pub mod review_cache;
+pub mod staleness;
+pub mod tls;
 
 pub use call::{Call, Caller};
 pub use failure::Failure;

@@ -166,6 +166,7 @@ fn key(state: KeyState, origin: Origin) -> KeyRecord {
         creation_date: at(0),
         root_key_id: Uuid::from_u128(3),
         wrapped: vec![1],
+        on_demand: false,
     };
     let key = KeyRecord {
         format: RECORD_FORMAT,

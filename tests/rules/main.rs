@@ -6,9 +6,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access_keys;
 mod backup;
 mod bad_input;
 mod bad_manifests;
+mod endpoint;
+mod endpoint_aliases;
+mod endpoint_import;
+mod endpoint_lifecycle;
+mod endpoint_ownership;
+mod endpoint_permissions;
 mod helpers;
 mod key_stores;
 mod restore;

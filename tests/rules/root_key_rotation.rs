@@ -313,8 +313,14 @@ async fn section_4_verify_says_which_root_key_is_still_needed() {
         "3 keys unwrap, 0 tombstones are authentic, 0 records are not usable; 3 aliases are authentic, 0 are not";
     let (code, text) = told(&[&new, &old]);
     assert!(code == Some(0) && text.contains(good), "{text}");
-    assert!(text.contains(&format!("root key {}: 3 records and 3 aliases still need it", old.id)), "{text}");
-    assert!(text.contains(&format!("root key {}: the first: 0 records and 0 aliases", new.id)), "{text}");
+    assert!(
+        text.contains(&format!("root key {}: 3 records, 3 aliases and 0 access keys still need it", old.id)),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("root key {}: the first: 0 records, 0 aliases and 0 access keys", new.id)),
+        "{text}"
+    );
 
     // In the middle.
     let store = store_with(&world, &[&new, &old]).await;
@@ -324,7 +330,10 @@ async fn section_4_verify_says_which_root_key_is_still_needed() {
     store.rewrap(&store.stale()[0]).await.unwrap();
     let (code, text) = told(&[&new, &old]);
     assert!(code == Some(0) && text.contains(good), "{text}");
-    assert!(text.contains(&format!("root key {}: 2 records and 3 aliases still need it", old.id)), "{text}");
+    assert!(
+        text.contains(&format!("root key {}: 2 records, 3 aliases and 0 access keys still need it", old.id)),
+        "{text}"
+    );
     // Without the old one it says what would be lost.
     let (code, text) = told(&[&new]);
     assert!(code == Some(1) && text.contains("1 keys unwrap") && text.contains(&old.id.to_string()), "{text}");
@@ -337,4 +346,35 @@ async fn section_4_verify_says_which_root_key_is_still_needed() {
     assert!(code == Some(0) && text.contains(&format!("root key {}: nothing needs it", old.id)), "{text}");
     let (code, text) = told(&[&new]);
     assert!(code == Some(0) && text.contains(good), "{text}");
+}
+
+#[tokio::test]
+async fn section_4_access_keys_move_to_the_new_root_key() {
+    let (world, operator) = World::with_operator("s4-access-keys").await;
+    let account: k8s_openapi::api::core::v1::ServiceAccount =
+        serde_json::from_value(json!({"metadata": {"name": "orders-api"}})).unwrap();
+    Api::namespaced(world.client.clone(), &world.namespace).create(&PostParams::default(), &account).await.unwrap();
+    world.apply_access_key("orders", json!({"serviceAccountName": "orders-api"})).await;
+    world.access_key_ready("orders").await;
+    let delivered = world.secrets().get("orders").await.unwrap().data;
+    operator.stop().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [old, new] = old_and_new(&world, &folder);
+    let operator = world.start_with(settings(&world, &[&new, &old])).await;
+    nothing_left(&operator).await;
+    operator.stop().await.unwrap();
+
+    let (code, text) = verify(&world, &["--root-key-file", new.path.to_str().unwrap()]);
+    assert!(code == Some(0) && text.contains("1 access keys open, 0 do not"), "{text}");
+    let (code, text) = verify(&world, &["--root-key-file", old.path.to_str().unwrap()]);
+    assert!(code == Some(1) && text.contains("0 access keys open, 1 do not"), "{text}");
+    // The same access key as before.
+    let operator = world.start_with(settings(&world, &[&new])).await;
+    world.secrets().delete("orders", &DeleteParams::default()).await.unwrap();
+    eventually("the Secret to be restored", SOON, async || {
+        world.secrets().get_opt("orders").await.map_err(|e| e.to_string())?.ok_or_else(|| "it is not there".to_owned())
+    })
+    .await;
+    assert_eq!(world.secrets().get("orders").await.unwrap().data, delivered);
+    operator.stop().await.unwrap();
 }

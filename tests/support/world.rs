@@ -3,6 +3,7 @@
 
 use std::{
     future::Future,
+    net::SocketAddr,
     pin::Pin,
     process::{Command, Output},
     sync::{Arc, Mutex},
@@ -11,14 +12,16 @@ use std::{
 
 use cmk_operator::{
     api::{
-        ClusterKeyStore, CustomerMasterKey, DataKey, DataKeySpec, KeyStoreRef, conditions, crds, metadata, policies,
+        AccessKey, ClusterKeyStore, CustomerMasterKey, DataKey, DataKeySpec, KeyStoreRef, conditions, crds, metadata,
+        policies,
     },
-    clock::Clock,
+    clock::{Clock, SystemClock},
     cluster::{KubeCluster, Views},
     crypto::SystemRandom,
     runtime::{
         admin::Readiness,
         arguments::{LogArguments, LogFormat},
+        kms_endpoint::{KmsListeners, KmsSettings},
         metrics::Metrics,
         operator::{OperatorError, Settings, Surroundings, operate},
         telemetry,
@@ -44,6 +47,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::{
+    net::TcpListener,
     sync::{Notify, OnceCell, watch},
     task::JoinHandle,
 };
@@ -119,6 +123,7 @@ pub async fn install_crds(client: Client) {
     eventually("the CRDs to be served", SOON, async || {
         Api::<CustomerMasterKey>::all(client.clone()).list(&ListParams::default()).await.map_err(|e| e.to_string())?;
         Api::<DataKey>::all(client.clone()).list(&ListParams::default()).await.map_err(|e| e.to_string())?;
+        Api::<AccessKey>::all(client.clone()).list(&ListParams::default()).await.map_err(|e| e.to_string())?;
         Api::<ClusterKeyStore>::all(client.clone()).list(&ListParams::default()).await.map_err(|e| e.to_string())
     })
     .await;
@@ -169,6 +174,11 @@ impl Clock for TestClock {
         Timestamp::now() + self.state.lock().unwrap().0
     }
 
+    fn uptime(&self) -> Duration {
+        let moved = self.state.lock().unwrap().0;
+        SystemClock.uptime() + Duration::try_from(moved).expect("a test moves time forward only")
+    }
+
     fn server_time(&self, answered: Timestamp) -> Timestamp {
         let (offset, skew) = *self.state.lock().unwrap();
         answered + offset + skew
@@ -185,6 +195,10 @@ pub struct Operator {
     task: JoinHandle<Result<(), OperatorError>>,
     pub readiness: Readiness,
     pub metrics: Arc<Metrics>,
+    /// Where its KMS endpoint listens without TLS.
+    pub kms_plain: Option<SocketAddr>,
+    /// And with.
+    pub kms_tls: Option<SocketAddr>,
 }
 
 impl Operator {
@@ -262,6 +276,8 @@ impl World {
             no_new_keys: false,
             clock_skew_tolerance: Duration::from_secs(300),
             concurrency: 8,
+            kms: KmsSettings::default(),
+            kms_url: "https://cmk-operator-kms.cmk-system.svc".to_owned(),
         }
     }
 
@@ -281,8 +297,16 @@ impl World {
         operator
     }
 
-    /// Starts an operator, which may end by itself.
+    /// Starts an operator, which may end by itself. Its KMS endpoint listens without TLS.
     pub async fn launch(&self, settings: Settings) -> Operator {
+        let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.launch_listening(settings, KmsListeners { plain: Some(plain), tls: None }).await
+    }
+
+    /// The same, with other listeners of the KMS endpoint.
+    pub async fn launch_listening(&self, settings: Settings, kms: KmsListeners) -> Operator {
+        let address = |listener: &Option<TcpListener>| listener.as_ref().map(|open| open.local_addr().unwrap());
+        let (kms_plain, kms_tls) = (address(&kms.plain), address(&kms.tls));
         let (stop, stopped) = watch::channel(false);
         let (readiness, metrics) = (Readiness::default(), Arc::new(Metrics::default()));
         let surroundings = Surroundings {
@@ -291,9 +315,10 @@ impl World {
             random: Arc::new(SystemRandom),
             metrics: metrics.clone(),
             readiness: readiness.clone(),
+            kms,
         };
         let task = tokio::spawn(operate(settings, surroundings, stopped));
-        Operator { stop, task, readiness, metrics }
+        Operator { stop, task, readiness, metrics, kms_plain, kms_tls }
     }
 
     /// A client with the operator's identity and RBAC.
@@ -336,6 +361,10 @@ impl World {
     }
 
     pub fn data_keys(&self) -> Api<DataKey> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn access_keys(&self) -> Api<AccessKey> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
@@ -388,6 +417,21 @@ impl World {
     /// Waits until a condition of the data key says this of its current spec.
     pub async fn data_key_says(&self, name: &str, type_: &str, status: &str, reason: &str) -> DataKey {
         says(&self.data_keys(), name, (type_, status, reason), |key| key.status.as_ref().map(|s| &s.conditions)).await
+    }
+
+    /// Creates an access key or changes its spec, as `kubectl apply --server-side` does.
+    pub async fn apply_access_key(&self, name: &str, spec: Value) -> AccessKey {
+        apply(&self.access_keys(), name, "AccessKey", spec).await.unwrap()
+    }
+
+    /// Waits until the operator has answered the access key's spec with Ready, and returns it.
+    pub async fn access_key_ready(&self, name: &str) -> AccessKey {
+        self.access_key_says(name, conditions::READY, "True", conditions::reason::AS_DECLARED).await
+    }
+
+    /// Waits until a condition of the access key says this of its current spec.
+    pub async fn access_key_says(&self, name: &str, type_: &str, status: &str, reason: &str) -> AccessKey {
+        says(&self.access_keys(), name, (type_, status, reason), |key| key.status.as_ref().map(|s| &s.conditions)).await
     }
 
     /// Deletes a key's object and waits until it is gone.

@@ -139,6 +139,23 @@ def wrap(root_key, store, key_id, version_id, nonce, material) -> bytes:
     )
 
 
+def access_key_secret(root_key, record_name: str, access_key_id: str, nonce, secret: bytes) -> bytes:
+    key = hkdf(root_key, "cmk-operator/v1/root-key/access-key")
+    aad = (
+        struct.pack(">I", 1)
+        + prefixed(record_name.encode())
+        + prefixed(access_key_id.encode())
+        + root_key_id(root_key).bytes
+    )
+    return nonce + xaes_seal(key, nonce, secret, aad)
+
+
+def access_key_name(namespace: str, name: str, uid: str) -> str:
+    parts = b"".join(prefixed(part.encode()) for part in (namespace, name, uid))
+    digest = hashlib.sha256(b"cmk-operator access key name 1" + parts).hexdigest()
+    return f"cmk-access-key-{digest}"
+
+
 def record_mac(root_key: bytes, name: str, record: bytes) -> bytes:
     key = hkdf(root_key, "cmk-operator/v1/root-key/record-mac")
     message = prefixed(b"cmk-operator/v1/record") + prefixed(name.encode()) + prefixed(record)
@@ -149,7 +166,12 @@ def material_check(check_key: bytes, material: bytes) -> bytes:
     return hmac_sha256(check_key, prefixed(b"cmk-operator/v1/material-check") + material)
 
 
-ALGORITHMS = {"RSAES_OAEP_SHA_256": 1, "RSAES_OAEP_SHA_1": 2, "RSA_AES_KEY_WRAP_SHA_256": 3}
+ALGORITHMS = {
+    "RSAES_OAEP_SHA_256": 1,
+    "RSAES_OAEP_SHA_1": 2,
+    "RSA_AES_KEY_WRAP_SHA_256": 3,
+    "RSA_AES_KEY_WRAP_SHA_1": 4,
+}
 KEY_SPECS = {"RSA_2048": 1, "RSA_3072": 2, "RSA_4096": 3}
 
 
@@ -191,10 +213,10 @@ def oaep_encrypt(key: rsa.RSAPrivateKey, hash_name: str, message: bytes, random:
 
 
 def encrypt_material(key, algorithm: str, material: bytes, random: bytes, aes_key: bytes) -> bytes:
-    if algorithm == "RSA_AES_KEY_WRAP_SHA_256":
+    hash_name = "sha256" if algorithm.endswith("SHA_256") else "sha1"
+    if algorithm.startswith("RSA_AES_KEY_WRAP"):
         wrapped = aes_key_wrap_with_padding(aes_key, material)
-        return oaep_encrypt(key, "sha256", aes_key, random) + wrapped
-    hash_name = {"RSAES_OAEP_SHA_256": "sha256", "RSAES_OAEP_SHA_1": "sha1"}[algorithm]
+        return oaep_encrypt(key, hash_name, aes_key, random) + wrapped
     return oaep_encrypt(key, hash_name, material, random)
 
 
@@ -416,6 +438,7 @@ def import_tokens():
         ("RSAES_OAEP_SHA_256", "RSA_2048"),
         ("RSAES_OAEP_SHA_1", "RSA_2048"),
         ("RSA_AES_KEY_WRAP_SHA_256", "RSA_3072"),
+        ("RSA_AES_KEY_WRAP_SHA_1", "RSA_2048"),
     ]:
         name = f"{algorithm} {key_spec}"
         key = rsa_key(f"wrapping key {name}", int(key_spec[4:]))
@@ -443,6 +466,34 @@ def import_tokens():
                 ),
                 "material": material.hex(),
                 "encrypted": encrypt_material(key, algorithm, material, random, aes_key).hex(),
+            }
+        )
+    return vectors
+
+
+def access_keys():
+    vectors = []
+    for namespace, name, access_key_id, secret in [
+        ("shop", "orders", "CMKAAAAABBBBCCCCDDDD", "0123456789abcdefghijABCDEFGHIJ0123456789"),
+        ("shop", "orders", "CMKAAAAABBBBCCCCDDDE", "0123456789abcdefghijABCDEFGHIJ0123456789"),
+        ("s", "hoporders", "CMKA2345672345672345", "x"),
+    ]:
+        root_key, nonce = fixed("root key of access keys", 32), fixed(f"nonce {access_key_id}", 24)
+        record_name = access_key_name(namespace, name, str(KEY_ID))
+        vectors.append(
+            {
+                "rootKey": root_key.hex(),
+                "sealingKey": hkdf(root_key, "cmk-operator/v1/root-key/access-key").hex(),
+                "namespace": namespace,
+                "name": name,
+                "uid": str(KEY_ID),
+                "recordName": record_name,
+                "accessKeyId": access_key_id,
+                "nonce": nonce.hex(),
+                "secret": secret,
+                "sealed": access_key_secret(
+                    root_key, record_name, access_key_id, nonce, secret.encode()
+                ).hex(),
             }
         )
     return vectors
@@ -477,6 +528,7 @@ def main() -> int:
         "record_mac.json": {"vectors": record_macs()},
         "import_token.json": {"vectors": import_tokens()},
         "material_check.json": {"vectors": material_checks()},
+        "access_key.json": {"vectors": access_keys()},
     }
     changed = []
     for name, content in files.items():

@@ -17,7 +17,7 @@ const OTHER_USER: &str = "if it runs as another user, apply the output of `cmk-o
 /// Status decides what the operator does next (a data key is restored from the ciphertext in it, rule 12; a store in
 /// use can't be deleted), so nobody else writes it, whatever RBAC says.
 pub fn status(options: &PolicyOptions) -> Policy {
-    let resources = ["customermasterkeys/status", "datakeys/status", "clusterkeystores/status"];
+    let resources = ["customermasterkeys/status", "datakeys/status", "clusterkeystores/status", "accesskeys/status"];
     Draft::new("status", rule(GROUP, VERSION, &resources, &["UPDATE"]))
         .require(is_the_operator(options), format!("only the operator ({}) writes status; {OTHER_USER}", options.user))
         .finish()
@@ -58,7 +58,7 @@ pub fn records(options: &PolicyOptions) -> Policy {
         .saying(format!(
             "'Secret ' + oldObject.metadata.namespace + '/' + oldObject.metadata.name + ' (type ' + \
              oldObject.?type.orValue('') + ') holds keys: without it they are lost for good, so only the operator ' + \
-             {} + ' changes or deletes it. Change the CustomerMasterKey instead; ' + {}",
+             {} + ' changes or deletes it. Change the CustomerMasterKey or the AccessKey instead; ' + {}",
             cel_string(&options.user),
             cel_string(OTHER_USER),
         ))
@@ -82,15 +82,16 @@ pub fn namespace(options: &PolicyOptions) -> Policy {
         .finish()
 }
 
-/// The operator's namespace holds the records and the root key as Secrets. A `DataKey` there would have Secrets
-/// made next to them, under names of its choice. Only CREATE: one from before can still be changed and deleted.
-pub fn no_data_keys(options: &PolicyOptions) -> Policy {
-    Draft::new("own-namespace", rule(GROUP, VERSION, &["datakeys"], &["CREATE"]))
+/// The operator's namespace holds the records and the root key as Secrets. A `DataKey` or an `AccessKey` there would have
+/// Secrets made next to them, under names of its choice; and an access key there could be the operator's own identity.
+/// Only CREATE: one from before can still be changed and deleted.
+pub fn nothing_beside(options: &PolicyOptions) -> Policy {
+    Draft::new("own-namespace", rule(GROUP, VERSION, &["datakeys", "accesskeys"], &["CREATE"]))
         .require(
             format!("request.namespace != {}", cel_string(&options.namespace)),
             format!(
-                "DataKeys are refused in {}, the operator's own namespace: make it in the namespace that uses the \
-                 data key",
+                "DataKeys and AccessKeys are refused in {}, the operator's own namespace: make it in the namespace \
+                 that uses the data key or the access key",
                 options.namespace
             ),
         )

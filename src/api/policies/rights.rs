@@ -3,7 +3,7 @@
 use super::{
     GROUP, Policy, VERSION,
     draft::{Draft, annotation, cel_string, rule},
-    metadata::{ADOPT_KEYS, CIPHERTEXT_BLOB, CIPHERTEXT_HISTORY, SERVICE_KEY},
+    metadata::{ADOPT_KEYS, CIPHERTEXT_BLOB, CIPHERTEXT_HISTORY, ROTATE_REQUESTED_AT, SERVICE_KEY},
 };
 use crate::api::cluster_key_store::DEFAULT_STORE;
 
@@ -92,6 +92,37 @@ pub fn import_material() -> Policy {
             "may not import key material from the Secret in spec.importedKeyMaterial.secretRef,",
             "request.namespace + '/' + variables.secretName",
             ": that needs the verb get on this Secret",
+        ))
+        .finish()
+}
+
+/// An access key is a ServiceAccount's identity as far as the KMS endpoint goes, and the operator puts it into a Secret: so
+/// whoever makes one needs what making a token of that ServiceAccount takes. Asking for a rotation makes one as well.
+/// Other metadata may change without it.
+pub fn make_an_access_key() -> Policy {
+    let request = |object: &str| annotation(object, ROTATE_REQUESTED_AT);
+    let (new, old) = (request("object"), request("oldObject"));
+    let needs = ": that needs the verb create on serviceaccounts/token, as making a token of it does (the ClusterRole \
+                 edit gives it)";
+    Draft::new("make-access-key", rule(GROUP, VERSION, &["accesskeys"], &["CREATE", "UPDATE"]))
+        .when(
+            "makes-one",
+            format!("oldObject == null || object.spec != oldObject.spec || ({new} != '' && {new} != {old})"),
+        )
+        .with("serviceAccount", "object.spec.serviceAccountName")
+        .require(
+            may(
+                "create",
+                "",
+                "resource('serviceaccounts').subresource('token').namespace(request.namespace)\
+                 .name(variables.serviceAccount)",
+            ),
+            "create on serviceaccounts/token of the ServiceAccount in spec.serviceAccountName is missing",
+        )
+        .saying(lacking(
+            "may not make an access key of the ServiceAccount in spec.serviceAccountName,",
+            "request.namespace + '/' + variables.serviceAccount",
+            needs,
         ))
         .finish()
 }

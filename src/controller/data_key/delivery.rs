@@ -9,17 +9,16 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kube::{Resource, ResourceExt};
-use serde_json::json;
-use subtle::ConstantTimeEq;
 
 use super::ciphertext::identity;
+pub use crate::controller::delivered::{Difference, SecretObject};
 use crate::{
     api::{
         DataKey,
         data_key::{SecretDeletionPolicy, SecretEncoding},
         metadata,
     },
-    cluster::WipedSecret,
+    controller::delivered::{self, Declared, Mark, OPAQUE},
     crypto::Plaintext,
     kms::EncryptionContext,
 };
@@ -30,30 +29,6 @@ const PREVIOUS_PLAINTEXT: &str = "previous-plaintext";
 const PREVIOUS_CIPHERTEXT_BLOB: &str = "previous-ciphertextBlob";
 const ENCRYPTION_CONTEXT: &str = "encryptionContext";
 const KEY_ID: &str = "keyId";
-const OPAQUE: &str = "Opaque";
-
-/// A Secret that may hold a plaintext.
-pub struct SecretObject(WipedSecret);
-
-impl From<Secret> for SecretObject {
-    fn from(secret: Secret) -> Self {
-        Self(secret.into())
-    }
-}
-
-/// What has to be done to the Secret.
-pub enum Difference {
-    /// It is as it should be.
-    None,
-    /// It does not exist.
-    Missing(SecretObject),
-    /// It is ours and differs: replace it by this.
-    Changed(SecretObject),
-    /// It is ours and differs in what can't be changed: delete it, and make it anew.
-    Fixed,
-    /// It is somebody else's.
-    NotOurs,
-}
 
 /// What goes into the Secret.
 pub struct Contents<'a> {
@@ -77,17 +52,16 @@ pub struct Previous<'a> {
     pub ciphertext_blob: &'a str,
 }
 
-impl SecretObject {
-    /// The Secret itself, to be sent to the API server.
-    pub fn expose(&self) -> &Secret {
-        &self.0
-    }
+/// What is on a Secret that was delivered for this DataKey.
+fn mark(object: &DataKey) -> Mark {
+    let (component, annotation) = (metadata::COMPONENT_DATA_KEY, metadata::DATA_KEY);
+    Mark { component, annotation, identity: identity(object) }
+}
 
-    /// Whether it was delivered for this DataKey: by label and annotation, so that it is known again after a
-    /// restore, when UIDs are others.
+impl SecretObject {
+    /// Whether it was delivered for this DataKey.
     pub fn is_of(&self, object: &DataKey) -> bool {
-        self.0.labels().get(metadata::COMPONENT_LABEL).is_some_and(|v| v == metadata::COMPONENT_DATA_KEY)
-            && self.0.annotations().get(metadata::DATA_KEY).is_some_and(|v| *v == identity(object))
+        mark(object).is_on(self)
     }
 
     /// The ciphertext in it.
@@ -99,75 +73,25 @@ impl SecretObject {
     pub fn previous_ciphertext_blob(&self) -> Option<String> {
         self.text(PREVIOUS_CIPHERTEXT_BLOB)
     }
-
-    fn text(&self, entry: &str) -> Option<String> {
-        let blob = self.0.data.as_ref()?.get(entry)?;
-        String::from_utf8(blob.0.clone()).ok()
-    }
-
-    fn is_immutable(&self) -> bool {
-        self.0.immutable == Some(true)
-    }
 }
 
 /// Compares what is there with what should be.
 pub fn difference(object: &DataKey, existing: Option<&SecretObject>, contents: &Contents<'_>) -> Difference {
-    let Some(existing) = existing else {
-        return Difference::Missing(desired(object, contents, &ObjectMeta::default()));
-    };
-    if !existing.is_of(object) {
-        return Difference::NotOurs;
-    }
-    let wanted = desired(object, contents, &existing.0.metadata);
-    let same_data = same_data(&existing.0, &wanted.0);
-    let same_type = existing.0.type_ == wanted.0.type_;
-    let same_immutability = existing.is_immutable() == wanted.is_immutable();
-    if !same_type || (existing.is_immutable() && !(same_data && same_immutability)) {
-        return Difference::Fixed;
-    }
-    if same_data && same_immutability && existing.0.metadata == wanted.0.metadata {
-        return Difference::None;
-    }
-    Difference::Changed(wanted)
+    delivered::difference(existing, &mark(object), |metadata| desired(object, contents, metadata))
 }
 
-/// Same entries with the same values, compared in constant time: one of them is the plaintext.
-fn same_data(a: &Secret, b: &Secret) -> bool {
-    let (Some(a), Some(b)) = (&a.data, &b.data) else { return false };
-    a.keys().eq(b.keys()) && a.values().zip(b.values()).all(|(a, b)| bool::from(a.0.ct_eq(&b.0)))
-}
-
-/// The Secret as it should be. Labels and annotations of others in `existing` stay; those that we put there
-/// and that are no longer declared go.
+/// The Secret as it should be, given the metadata that it has.
 fn desired(object: &DataKey, contents: &Contents<'_>, existing: &ObjectMeta) -> SecretObject {
     let template = object.spec.secret.clone().unwrap_or_default();
-    let (labels, annotations) = (template.labels.unwrap_or_default(), template.annotations.unwrap_or_default());
-    let applied = json!({
-        "labels": labels.keys().collect::<Vec<_>>(),
-        "annotations": annotations.keys().collect::<Vec<_>>(),
-    });
-    let before = existing.annotations.as_ref().and_then(|a| a.get(metadata::APPLIED_METADATA));
-    let mut all_labels = without_applied(existing.labels.as_ref(), before, "labels");
-    all_labels.extend(labels);
-    all_labels.extend([
-        (metadata::MANAGED_BY_LABEL.into(), metadata::MANAGER.into()),
-        (metadata::COMPONENT_LABEL.into(), metadata::COMPONENT_DATA_KEY.into()),
-    ]);
-    let mut all_annotations = without_applied(existing.annotations.as_ref(), before, "annotations");
-    all_annotations.extend(annotations);
-    all_annotations.extend([
-        (metadata::DATA_KEY.into(), identity(object)),
-        (metadata::APPLIED_METADATA.into(), applied.to_string()),
-    ]);
+    let declared = Declared {
+        name: object.spec.secret_name(&object.name_any()).to_owned(),
+        namespace: object.namespace(),
+        labels: template.labels.unwrap_or_default(),
+        annotations: template.annotations.unwrap_or_default(),
+        owner_references: owner_references(object, existing, template.deletion_policy.unwrap_or_default()),
+    };
     SecretObject::from(Secret {
-        metadata: ObjectMeta {
-            name: Some(object.spec.secret_name(&object.name_any()).to_owned()),
-            namespace: object.namespace(),
-            labels: Some(all_labels),
-            annotations: Some(all_annotations),
-            owner_references: owner_references(object, existing, template.deletion_policy.unwrap_or_default()),
-            ..existing.clone()
-        },
+        metadata: declared.metadata(&mark(object), existing),
         type_: Some(OPAQUE.into()),
         immutable: template.immutable.filter(|immutable| *immutable),
         data: Some(data(object, contents, template.encoding.unwrap_or_default())),
@@ -222,19 +146,4 @@ fn owner_references(
         owners.extend(object.controller_owner_ref(&()));
     }
     (!owners.is_empty()).then_some(owners)
-}
-
-/// What is there, less what an earlier spec put there.
-fn without_applied(
-    existing: Option<&BTreeMap<String, String>>,
-    applied: Option<&String>,
-    what: &str,
-) -> BTreeMap<String, String> {
-    let mut kept = existing.cloned().unwrap_or_default();
-    let applied: serde_json::Value =
-        applied.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(serde_json::Value::Null);
-    for key in applied[what].as_array().into_iter().flatten().filter_map(|key| key.as_str()) {
-        kept.remove(key);
-    }
-    kept
 }

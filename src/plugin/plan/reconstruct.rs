@@ -103,6 +103,7 @@ fn versions(status: &CustomerMasterKeyStatus) -> Vec<RecordVersion> {
         creation_date,
         root_key_id: Uuid::nil(),
         wrapped: WRAPPED.to_vec(),
+        on_demand: false,
     };
     status.key_versions.iter().map(|v| version(&v.id, v.creation_date.0)).collect()
 }

@@ -161,6 +161,12 @@ fn imported(record: &KeyRecord, import: &MaterialImport, now: Timestamp) -> KeyS
             expire_time: import.expire_time,
             check: check.unwrap_or_else(unread),
         },
-        version: RecordVersion { id: version_id, creation_date, root_key_id: Uuid::nil(), wrapped: vec![0] },
+        version: RecordVersion {
+            id: version_id,
+            creation_date,
+            root_key_id: Uuid::nil(),
+            wrapped: vec![0],
+            on_demand: false,
+        },
     }
 }

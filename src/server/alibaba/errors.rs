@@ -45,9 +45,11 @@ pub(super) fn code_of(failure: &Failure) -> (StatusCode, &'static str) {
         Failure::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLarge"),
         Failure::MissingParameter(_) => (INVALID, "MissingParameter"),
         Failure::InvalidParameter { name: "Version", .. } => (INVALID, "InvalidVersion"),
-        Failure::Malformed(_) | Failure::InvalidParameter { .. } | Failure::InvalidMarker | Failure::InvalidTag(_) => {
-            (INVALID, "InvalidParameter")
-        }
+        Failure::Malformed(_)
+        | Failure::Validation(_)
+        | Failure::InvalidParameter { .. }
+        | Failure::InvalidMarker
+        | Failure::InvalidTag(_) => (INVALID, "InvalidParameter"),
         Failure::DryRun => (INVALID, "DryRunOperationError"),
         Failure::Denied(_) => (FORBIDDEN, "Forbidden.NoPermission"),
         Failure::KeyNotFound(_) => (NOT_FOUND, "Forbidden.KeyNotFound"),

@@ -8,9 +8,11 @@ use super::{
     key_reference::{ArnResource, KeyReference},
 };
 use crate::{
-    kms::{KeyState, Operation, ResourceName},
+    api::KeyStoreRef,
+    crypto::ImportTokenError,
+    kms::{KeyRecord, KeyState, Operation, ResourceName},
     server::{Call, Caller, Failure, permission::Verb},
-    store::{AliasSlot, Freshness, KeyStore, StoreError, StoredKey},
+    store::{AliasClaim, AliasSlot, Freshness, ImportRefusal, KeyStore, StoreError, StoredKey},
 };
 
 impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
@@ -38,6 +40,7 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
         reference: &KeyReference<'_>,
         verb: Verb,
     ) -> Result<StoredKey, Failure> {
+        self.contact.check().await?;
         let found = self.resolve(&call.caller, reference).await?;
         let Some(key) = found else {
             return Err(self.permissions.hidden(&call.caller, verb, not_found(reference)).await);
@@ -63,7 +66,7 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
         key.record.state(self.now())
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    pub(in crate::server) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
@@ -85,38 +88,60 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
         Ok(found)
     }
 
-    /// The key with an id, if an object shows it: one whose object is not finished yet may still be forgotten, and one
-    /// whose object is gone is nobody's to use until the object is applied again.
+    /// The key with an id, if an object shows it.
     pub(super) fn key_by_id(&self, key_id: Uuid) -> Option<StoredKey> {
-        let key = self.store.key(key_id)?;
-        let owner = &key.record.owner;
-        let object = self.cluster.watched_key(&owner.namespace, &owner.name)?;
-        let shown = object.key_id.as_deref().and_then(|id| Uuid::try_parse(id).ok());
-        (shown == Some(key_id) && !key.record.is_tombstone()).then_some(key)
+        self.store.key(key_id).filter(|key| self.is_shown(key))
     }
 
-    async fn key_by_alias(&self, caller: &Caller, alias: &str) -> Result<Option<StoredKey>, Failure> {
+    /// Whether the object that a key belongs to is there and says so. One whose object is not finished yet may still be
+    /// forgotten, and one whose object is gone is nobody's to use until the object is applied again. Anybody can make
+    /// an object of the same name with the same annotation in a namespace that was made anew, and that one has another
+    /// UID (design, rule 5).
+    pub(super) fn is_shown(&self, key: &StoredKey) -> bool {
+        let KeyRecord { owner, key_id, .. } = &*key.record;
+        if key.record.is_tombstone() || owner.released {
+            return false;
+        }
+        self.cluster.shows_key(&owner.namespace, &owner.name, &owner.uid, *key_id)
+    }
+
+    /// The key that a call was about, once an operation has found it for the caller.
+    pub(in crate::server) fn key_of(&self, call: &Call) -> Option<StoredKey> {
+        self.store.key(call.key_id?)
+    }
+
+    pub(super) async fn key_by_alias(&self, caller: &Caller, alias: &str) -> Result<Option<StoredKey>, Failure> {
         let default = AliasSlot {
-            store: crate::api::KeyStoreRef::default().to_string(),
+            store: KeyStoreRef::default().to_string(),
             namespace: caller.namespace.to_string(),
             alias: alias.to_owned(),
         };
         let claim = self.store.alias(&default, Freshness::Watched).await.map_err(|error| from_store(&error))?;
-        let key_id = match claim {
-            Some(claim) => Some(claim.key_id),
+        let claim = match claim {
+            Some(claim) => Some(claim),
             None => {
                 let mut others = self.store.aliases_in(&caller.namespace);
                 others.retain(|claim| claim.slot.alias == alias);
-                others.sort_by(|a, b| a.slot.store.cmp(&b.slot.store));
-                others.first().map(|claim| claim.key_id)
+                preferred(others).pop()
             }
         };
-        Ok(key_id.and_then(|id| self.key_by_id(id)))
+        Ok(claim.and_then(|claim| self.key_by_id(claim.key_id)))
     }
 }
 
+/// Of the claims of each alias in a namespace the one that counts: in the store `default`, else in the first by name.
+pub(super) fn preferred(mut claims: Vec<AliasClaim>) -> Vec<AliasClaim> {
+    let default = KeyStoreRef::default().to_string();
+    claims.sort_by(|a, b| {
+        let rank = |claim: &AliasClaim| (claim.slot.store != default, claim.slot.store.clone());
+        a.slot.alias.cmp(&b.slot.alias).then_with(|| rank(a).cmp(&rank(b)))
+    });
+    claims.dedup_by(|later, first| later.slot.alias == first.slot.alias);
+    claims
+}
+
 /// There is no such key, in the words in which it was asked for.
-fn not_found(reference: &KeyReference<'_>) -> Failure {
+pub(super) fn not_found(reference: &KeyReference<'_>) -> Failure {
     match reference {
         KeyReference::Id(id) => Failure::KeyNotFound(id.to_string()),
         KeyReference::Alias(alias) => Failure::AliasNotFound((*alias).to_owned()),
@@ -133,6 +158,10 @@ pub(super) fn from_store(error: &StoreError) -> Failure {
         StoreError::IncorrectKey { .. } => Failure::IncorrectKey,
         StoreError::Conflict => Failure::Conflict,
         StoreError::Unavailable(problem) => Failure::Unavailable(problem.clone()),
+        StoreError::Import(ImportRefusal::Token(ImportTokenError::Invalid)) => Failure::InvalidImportToken,
+        StoreError::Import(ImportRefusal::Token(ImportTokenError::Expired)) => Failure::ExpiredImportToken,
+        StoreError::Import(ImportRefusal::Invalid) => Failure::InvalidKeyMaterial,
+        StoreError::Import(ImportRefusal::Different) => Failure::IncorrectKeyMaterial,
         other => Failure::Internal(other.to_string()),
     }
 }

@@ -10,9 +10,10 @@ use kube::{ResourceExt, api::ObjectMeta};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{name::alias_name, record_secret::revision, view::is_older};
+use super::{name::alias_name, record_secret::revision};
 use crate::{
     api::metadata,
+    cluster::is_older,
     crypto::{RootKeyId, RootKeyRing},
     store::{AliasClaim, AliasSlot, StoreError},
 };

@@ -1,8 +1,12 @@
 //! The embedded key store: keys as Secrets in the operator's own namespace, wrapped under a root key. The API
 //! server is its database (design, section 4; formats in `docs/formats.md`).
 
+mod access_key;
+#[cfg(test)]
+mod access_key_tests;
 mod alias;
 pub mod inspect;
+mod key_cache;
 mod material;
 mod name;
 mod record_secret;
@@ -19,6 +23,7 @@ mod view;
 
 use std::{collections::HashSet, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use tokio::sync::{Notify, watch};
@@ -32,15 +37,16 @@ use crate::{
     clock::Clock,
     cluster::{ApiError, Secrets},
     crypto::{
-        BlobError, BlobHeader, BlobKeys, CryptoError, KeyMaterial, Plaintext, Random, RootKeyId, RootKeyRing,
-        WrapContext, parse_header,
+        BlobError, BlobHeader, BlobKeys, CryptoError, ImportParameters, KeyMaterial, Plaintext, Random, RootKeyId,
+        RootKeyRing, WrapContext, parse_header,
     },
     kms::{
-        Dialect, EncryptionContext, KeyRecord, KeyStep, Operation, Owner,
+        Dialect, EncryptionContext, KeyRecord, KeyStep, Operation, Owner, WrappingAlgorithm, WrappingKeySpec,
         key_record::RecordVersion,
         limits::{PendingDeletionDays, ROTATION_INTERVAL_DAYS},
     },
 };
+use access_key::AccessKeyRecords;
 use alias::AliasView;
 use name::{alias_name, record_name};
 pub use rewrap::{RootKeyUse, Stale};
@@ -65,6 +71,7 @@ pub struct EmbeddedStore<S> {
     random: Arc<dyn Random>,
     view: RecordView,
     aliases: AliasView,
+    access_keys: AccessKeyRecords,
     /// Rung when the watch shows something under another root key than the first.
     stale_shown: Notify,
 }
@@ -79,9 +86,17 @@ impl<S: Secrets> EmbeddedStore<S> {
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
     ) -> Self {
-        let (view, aliases) = (RecordView::default(), AliasView::default());
-        let namespace = namespace.to_owned();
-        Self { namespace, secrets, ring, clock, random, view, aliases, stale_shown: Notify::new() }
+        Self {
+            namespace: namespace.to_owned(),
+            secrets,
+            ring,
+            clock,
+            random,
+            view: RecordView::default(),
+            aliases: AliasView::default(),
+            access_keys: AccessKeyRecords::default(),
+            stale_shown: Notify::new(),
+        }
     }
 
     /// Takes note of a record that the watch shows, and answers whose key it is: namespace and name. Of a record that
@@ -202,13 +217,34 @@ impl<S: Secrets> EmbeddedStore<S> {
         WrapContext { store: &record.store, key_id: record.key_id, version_id }
     }
 
+    /// Drops unwrapped keys that nobody has used for a while, or may use. Somebody has to call it, every minute or so.
+    pub fn drop_idle_keys(&self) {
+        self.view.drop_idle_keys(self.clock.now());
+    }
+
     /// Encrypts under the newest version, whatever the key's state.
-    fn seal(&self, record: &KeyRecord, context: &EncryptionContext, plaintext: &[u8]) -> Result<Sealed, StoreError> {
+    fn seal(
+        &self,
+        key: &StoredKey,
+        now: Timestamp,
+        context: &EncryptionContext,
+        plaintext: &[u8],
+    ) -> Result<Sealed, StoreError> {
+        let record = &*key.record;
         let version = record.primary_version().ok_or(StoreError::Damaged)?;
-        let keys = BlobKeys::derive(&self.unwrap(record, version)?);
+        let keys = self.blob_keys(key, version, now)?;
         let header = BlobHeader { key_id: record.key_id, key_version_id: version.id };
         let ciphertext_blob = keys.seal(header, &context.encode(), plaintext, &*self.random).map_err(crypto)?;
         Ok(Sealed { key_version_id: version.id, ciphertext_blob })
+    }
+
+    /// The keys of a version: those that were unwrapped before, if the record is still what it was then.
+    fn blob_keys(&self, key: &StoredKey, version: &RecordVersion, now: Timestamp) -> Result<Arc<BlobKeys>, StoreError> {
+        let unwrap = || self.unwrap(&key.record, version).map(|material| BlobKeys::derive(&material));
+        match self.view.unwrapped(key) {
+            Some(unwrapped) => unwrapped.get(version.id, now, unwrap),
+            None => unwrap().map(Arc::new),
+        }
     }
 
     fn unwrap(&self, record: &KeyRecord, version: &RecordVersion) -> Result<KeyMaterial, StoreError> {
@@ -294,6 +330,20 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
         self.replace(key, &record).await
     }
 
+    fn import_parameters(
+        &self,
+        key_id: Uuid,
+        algorithm: WrappingAlgorithm,
+        key_spec: WrappingKeySpec,
+    ) -> Result<ImportParameters, StoreError> {
+        let made = self.ring.issue_import_token(&*self.random, key_id, algorithm, key_spec, self.clock.now());
+        made.map_err(|error| StoreError::Crypto(error.to_string()))
+    }
+
+    fn check_material(&self, key: &StoredKey, token: &str, encrypted: &[u8]) -> Result<WrappingAlgorithm, StoreError> {
+        self.checked(&key.record, token, encrypted)
+    }
+
     async fn alias(&self, slot: &AliasSlot, freshness: Freshness) -> Result<Option<AliasClaim>, StoreError> {
         if freshness == Freshness::Watched {
             return Ok(self.aliases.get(slot));
@@ -376,9 +426,10 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
         context: &EncryptionContext,
         length: usize,
     ) -> Result<Sealed, StoreError> {
-        Operation::GenerateDataKey.check(key.record.state(self.clock.now()), Dialect::Alibaba)?;
+        let now = self.clock.now();
+        Operation::GenerateDataKey.check(key.record.state(now), Dialect::Alibaba)?;
         let plaintext = Plaintext::generate(&*self.random, length).map_err(crypto)?;
-        self.seal(&key.record, context, plaintext.expose())
+        self.seal(key, now, context, plaintext.expose())
     }
 
     async fn encrypt(
@@ -387,8 +438,9 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
         context: &EncryptionContext,
         plaintext: &[u8],
     ) -> Result<Sealed, StoreError> {
-        Operation::Encrypt.check(key.record.state(self.clock.now()), Dialect::Alibaba)?;
-        self.seal(&key.record, context, plaintext)
+        let now = self.clock.now();
+        Operation::Encrypt.check(key.record.state(now), Dialect::Alibaba)?;
+        self.seal(key, now, context, plaintext)
     }
 
     async fn decrypt(
@@ -397,15 +449,15 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
         context: &EncryptionContext,
         ciphertext_blob: &[u8],
     ) -> Result<Plaintext, StoreError> {
-        let record = &key.record;
-        Operation::Decrypt.check(record.state(self.clock.now()), Dialect::Alibaba)?;
+        let (record, now) = (&key.record, self.clock.now());
+        Operation::Decrypt.check(record.state(now), Dialect::Alibaba)?;
         let header = parse_header(ciphertext_blob).map_err(|_: BlobError| StoreError::InvalidCiphertext)?;
         if header.key_id != record.key_id {
             return Err(StoreError::IncorrectKey { key_id: header.key_id });
         }
         let version = record.versions.iter().find(|v| v.id == header.key_version_id);
         let version = version.ok_or(StoreError::InvalidCiphertext)?;
-        let keys = BlobKeys::derive(&self.unwrap(record, version)?);
+        let keys = self.blob_keys(key, version, now)?;
         keys.open(ciphertext_blob, &context.encode()).map_err(|_| StoreError::InvalidCiphertext)
     }
 }

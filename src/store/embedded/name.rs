@@ -1,13 +1,18 @@
-//! The names of the Secrets that hold a key's record and the claim of an alias.
+//! The names of the Secrets that hold a key's record, the claim of an alias and an access key's record.
 
 use sha2::{Digest, Sha256};
 
-use crate::store::{AliasSlot, KeySlot};
+use crate::{
+    access_keys::AccessKeyOwner,
+    store::{AliasSlot, KeySlot},
+};
 
 /// Separates the names of records from every other use of SHA-256.
 const RECORD_DOMAIN: &[u8] = b"cmk-operator key record name 1";
 /// And those of claims.
 const ALIAS_DOMAIN: &[u8] = b"cmk-operator alias name 1";
+/// And those of access keys' records.
+const ACCESS_KEY_DOMAIN: &[u8] = b"cmk-operator access key name 1";
 
 /// The name that follows from the store, the object and the generation. Nothing else goes into it, so whoever
 /// makes the key of an object, again and from nothing, arrives at the same Secret: creation is idempotent, and
@@ -22,6 +27,13 @@ pub fn record_name(slot: &KeySlot, generation: u32) -> String {
 #[must_use]
 pub fn alias_name(slot: &AliasSlot) -> String {
     named("cmk-alias-", ALIAS_DOMAIN, &[&slot.store, &slot.namespace, &slot.alias], &[])
+}
+
+/// The name that follows from the `AccessKey`, and from its UID: one that is made anew has another record, and never finds
+/// the keys of the one before.
+#[must_use]
+pub fn access_key_name(owner: &AccessKeyOwner) -> String {
+    named("cmk-access-key-", ACCESS_KEY_DOMAIN, &[&owner.namespace, &owner.name, &owner.uid], &[])
 }
 
 fn named(prefix: &str, domain: &[u8], parts: &[&str], rest: &[u8]) -> String {

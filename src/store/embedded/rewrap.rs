@@ -1,12 +1,16 @@
 //! Moving to another root key: everything that another one than the first protects is wrapped and authenticated
 //! again under the first (design, section 4).
 
-use super::{EmbeddedStore, alias, name::alias_name, not_unwrapped, record_secret, unavailable};
+use super::{
+    EmbeddedStore, alias,
+    name::{access_key_name, alias_name},
+    not_unwrapped, record_secret, unavailable,
+};
 use crate::{
     cluster::{ApiError, Secrets},
     crypto::{RootKeyId, Wrapped},
     kms::KeyRecord,
-    store::{AliasClaim, Freshness, KeyStore, Revision, StoreError, StoredKey},
+    store::{AliasClaim, Freshness, KeyStore, Revision, StoreError, StoredAccessKey, StoredKey},
 };
 
 /// Something that another root key than the first protects, wholly or in part.
@@ -16,6 +20,8 @@ pub enum Stale {
     Key(StoredKey),
     /// The claim of an alias.
     Alias(AliasClaim),
+    /// The record of an access key.
+    AccessKey(StoredAccessKey),
 }
 
 impl Stale {
@@ -25,6 +31,7 @@ impl Stale {
         match self {
             Self::Key(key) => &key.revision,
             Self::Alias(claim) => &claim.revision,
+            Self::AccessKey(stored) => &stored.revision,
         }
     }
 
@@ -34,6 +41,7 @@ impl Stale {
         match self {
             Self::Key(key) => record_secret::name_of(&key.record),
             Self::Alias(claim) => alias_name(&claim.slot),
+            Self::AccessKey(stored) => access_key_name(&stored.record.owner),
         }
     }
 }
@@ -45,7 +53,9 @@ pub struct RootKeyUse {
     pub records: usize,
     /// The claims of aliases.
     pub aliases: usize,
-    /// How many of both are under another root key than the first.
+    /// The readable records of access keys.
+    pub access_keys: usize,
+    /// How many of all are under another root key than the first.
     pub stale: usize,
     /// The records that can't be read, and may need another root key.
     pub unknown: usize,
@@ -69,7 +79,8 @@ impl<S: Secrets> EmbeddedStore<S> {
     pub fn stale(&self) -> Vec<Stale> {
         let keys = self.view.under_other_root_keys().into_iter().map(Stale::Key);
         let aliases = self.aliases.not_under(self.ring.primary_id()).into_iter().map(Stale::Alias);
-        keys.chain(aliases).collect()
+        let access_keys = self.access_keys.under_other_root_keys().into_iter().map(Stale::AccessKey);
+        keys.chain(aliases).chain(access_keys).collect()
     }
 
     /// How much there is, as the watch and our own writes have shown it.
@@ -78,8 +89,9 @@ impl<S: Secrets> EmbeddedStore<S> {
         RootKeyUse {
             records: self.view.keys().len(),
             aliases: self.aliases.count(),
+            access_keys: self.access_keys.count(),
             stale: self.stale().len(),
-            unknown: self.view.sealed_unknown(),
+            unknown: self.view.sealed_unknown() + self.access_keys.sealed_unknown(),
         }
     }
 
@@ -99,6 +111,7 @@ impl<S: Secrets> EmbeddedStore<S> {
         match stale {
             Stale::Key(key) => self.replace(key, &self.rewrapped_record(&key.record)?).await.map(drop),
             Stale::Alias(claim) => self.authenticate_again(claim).await,
+            Stale::AccessKey(stored) => self.seal_access_keys_again(stored).await,
         }
     }
 

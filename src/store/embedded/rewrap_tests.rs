@@ -109,11 +109,11 @@ async fn a_new_first_root_key_takes_everything_over_and_changes_nothing_else() {
         bench.store.generate_data_key(&current(&bench.store, "orders").await, &context(), 32).await.unwrap();
     let before = (bench.store.keys(), bench.memory.len());
     let store = opened(&bench, NEW, &[OLD]).await;
-    assert_eq!(store.root_key_use(), RootKeyUse { records: 6, aliases: 2, stale: 8, unknown: 0 });
+    assert_eq!(store.root_key_use(), RootKeyUse { records: 6, aliases: 2, access_keys: 0, stale: 8, unknown: 0 });
     for stale in store.stale() {
         store.rewrap(&stale).await.unwrap();
     }
-    assert_eq!(store.root_key_use(), RootKeyUse { records: 6, aliases: 2, stale: 0, unknown: 0 });
+    assert_eq!(store.root_key_use(), RootKeyUse { records: 6, aliases: 2, access_keys: 0, stale: 0, unknown: 0 });
     assert!(verifies(&bench, NEW, &[]).await && !verifies(&bench, OLD, &[]).await);
 
     let alone = opened(&bench, NEW, &[]).await;
@@ -233,7 +233,7 @@ async fn what_does_not_unwrap_is_left_as_it_is() {
     let result = store.rewrap(&stale[0]).await;
     assert!(matches!(result, Err(StoreError::RootKeyMissing { root_key_id }) if root_key_id == missing));
     assert_eq!(bench.memory.only(), before);
-    assert_eq!(store.root_key_use(), RootKeyUse { records: 1, aliases: 0, stale: 1, unknown: 0 });
+    assert_eq!(store.root_key_use(), RootKeyUse { records: 1, aliases: 0, access_keys: 0, stale: 1, unknown: 0 });
 
     // Damaged: with a MAC, so that only unwrapping can tell.
     let text = String::from_utf8(field(&before, "record")).unwrap();
@@ -257,10 +257,10 @@ async fn records_that_can_not_be_read_may_need_another_root_key() {
     let bench = Bench::new();
     bench.create("orders").await;
     let stranger = opened(&bench, NEW, &[]).await;
-    assert_eq!(stranger.root_key_use(), RootKeyUse { records: 0, aliases: 0, stale: 0, unknown: 1 });
+    assert_eq!(stranger.root_key_use(), RootKeyUse { records: 0, aliases: 0, access_keys: 0, stale: 0, unknown: 1 });
     let bad = bench.memory.tamper(&bench.memory.only().name_any(), |data| data.clear());
     bench.store.note(&bad);
-    assert_eq!(bench.store.root_key_use(), RootKeyUse { records: 0, aliases: 0, stale: 0, unknown: 0 });
+    assert_eq!(bench.store.root_key_use(), RootKeyUse { records: 0, aliases: 0, access_keys: 0, stale: 0, unknown: 0 });
 }
 
 /// A backup from before comes in while the operator runs.

@@ -119,7 +119,12 @@ where
         return Err(RootKeyError::CreationPaused { namespace: namespace.to_owned() });
     }
     let missing = |evidence: String| RootKeyError::Missing { namespace: namespace.to_owned(), evidence };
-    for (type_, what) in [(metadata::KEY_RECORD_TYPE, "key records"), (metadata::ALIAS_TYPE, "aliases of keys")] {
+    let signs = [
+        (metadata::KEY_RECORD_TYPE, "key records"),
+        (metadata::ALIAS_TYPE, "aliases of keys"),
+        (metadata::ACCESS_KEY_TYPE, "records of access keys"),
+    ];
+    for (type_, what) in signs {
         let found = secrets.list_secrets(namespace, type_).await?.len();
         if found > 0 {
             return Err(missing(format!("{found} {what} exist")));

@@ -42,6 +42,7 @@ impl<S: Secrets> EmbeddedStore<S> {
                 creation_date: imported.creation_date,
                 root_key_id: check.root_key_id,
                 wrapped: check.wrapped_key.clone(),
+                on_demand: false,
             };
             self.unwrap(record, &as_version)?;
         }

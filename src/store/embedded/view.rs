@@ -1,23 +1,29 @@
 //! The records that the watch, and our own writes, have shown: what most reads are answered from.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::record_secret;
+use super::{
+    key_cache::{Count, Unwrapped},
+    record_secret,
+};
 use crate::{
+    cluster::is_older,
     crypto::RootKeyRing,
+    kms::KeyState,
     store::{Revision, StoreError, StoredKey},
 };
 
 /// A record that was seen, readable or not.
 #[derive(Clone, Debug)]
 enum Seen {
-    Key { key: StoredKey, is_under_first_root_key: bool },
+    Key { key: StoredKey, is_under_first_root_key: bool, unwrapped: Arc<Unwrapped> },
     Fault { fault: Fault, revision: Revision, said_store: Option<String> },
 }
 
@@ -37,6 +43,13 @@ impl Seen {
             Self::Key { key, .. } if key.record.is_tombstone() => None,
             Self::Key { key, .. } => Some(&key.record.store),
             Self::Fault { said_store, .. } => said_store.as_deref(),
+        }
+    }
+
+    fn key_id(&self) -> Option<Uuid> {
+        match self {
+            Self::Key { key, .. } => Some(key.record.key_id),
+            Self::Fault { .. } => None,
         }
     }
 
@@ -65,6 +78,8 @@ impl Seen {
 #[derive(Debug, Default)]
 struct Shelf {
     seen: HashMap<String, Seen>,
+    /// The names of the readable ones, by the id of their key.
+    by_id: HashMap<Uuid, String>,
     in_use: HashMap<String, usize>,
 }
 
@@ -72,10 +87,19 @@ impl Shelf {
     /// Puts a record there, or takes it away. Answers whether a store came into use, or went out of it.
     fn set(&mut self, name: &str, now: Option<Seen>) -> bool {
         let store = now.as_ref().and_then(|seen| seen.store_in_use().map(str::to_owned));
+        let key_id = now.as_ref().and_then(Seen::key_id);
         let before = match now {
             Some(now) => self.seen.insert(name.to_owned(), now),
             None => self.seen.remove(name),
         };
+        if let Some(before) = before.as_ref().and_then(Seen::key_id)
+            && self.by_id.get(&before).is_some_and(|known| known == name)
+        {
+            self.by_id.remove(&before);
+        }
+        if let Some(key_id) = key_id {
+            self.by_id.insert(key_id, name.to_owned());
+        }
         let before = before.as_ref().and_then(Seen::store_in_use);
         if before == store.as_deref() {
             return false;
@@ -97,19 +121,33 @@ impl Shelf {
         }
         changed
     }
+
+    /// The readable record of a key, and its keys that are unwrapped.
+    fn by_id(&self, key_id: Uuid) -> Option<(&StoredKey, &Arc<Unwrapped>)> {
+        match self.seen.get(self.by_id.get(&key_id)?)? {
+            Seen::Key { key, unwrapped, .. } => Some((key, unwrapped)),
+            Seen::Fault { .. } => None,
+        }
+    }
 }
 
 /// The records seen.
 #[derive(Debug, Default)]
 pub struct RecordView {
-    shelf: Mutex<Shelf>,
+    shelf: RwLock<Shelf>,
     usage: watch::Sender<()>,
+    unwrapped: Count,
 }
 
 impl RecordView {
-    fn lock(&self) -> MutexGuard<'_, Shelf> {
-        // A panic elsewhere leaves it whole: nothing in `Shelf::set` panics.
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    // A panic elsewhere leaves it whole: nothing in `Shelf::set` panics.
+
+    fn read(&self) -> RwLockReadGuard<'_, Shelf> {
+        self.shelf.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Shelf> {
+        self.shelf.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells when a store comes into use, or goes out of it.
@@ -119,7 +157,7 @@ impl RecordView {
 
     /// Whether a store, `KIND/NAME`, has a key that is not a tombstone.
     pub fn is_in_use(&self, store: &str) -> bool {
-        self.lock().in_use.contains_key(store)
+        self.read().in_use.contains_key(store)
     }
 
     fn set(&self, shelf: &mut Shelf, name: &str, now: Option<Seen>) {
@@ -133,7 +171,7 @@ impl RecordView {
     pub fn note(&self, secret: &Secret, ring: &RootKeyRing) -> Result<StoredKey, StoreError> {
         let name = secret.name_any();
         let revision = record_secret::revision(secret);
-        let mut shelf = self.lock();
+        let mut shelf = self.write();
         if let Some(known) = shelf.seen.get(&name)
             && is_older(&revision.version, known.version())
         {
@@ -141,7 +179,10 @@ impl RecordView {
         }
         let fault = |fault| Seen::Fault { fault, revision, said_store: record_secret::said_store(secret) };
         let now = match record_secret::decode(secret, ring) {
-            Ok(record_secret::Decoded { key, is_under_first_root_key }) => Seen::Key { key, is_under_first_root_key },
+            Ok(record_secret::Decoded { key, is_under_first_root_key }) => {
+                let unwrapped = Arc::new(Unwrapped::new(&self.unwrapped));
+                Seen::Key { key, is_under_first_root_key, unwrapped }
+            }
             Err(StoreError::Unreadable { problem, .. }) => fault(Fault::Unreadable(problem)),
             Err(StoreError::RootKeyMissing { root_key_id }) => fault(Fault::RootKeyMissing(root_key_id)),
             Err(_) => fault(Fault::Tampered),
@@ -153,17 +194,17 @@ impl RecordView {
 
     /// The record under a name, if one was seen.
     pub fn get(&self, name: &str) -> Option<Result<StoredKey, StoreError>> {
-        self.lock().seen.get(name).map(|seen| seen.answer(name))
+        self.read().seen.get(name).map(|seen| seen.answer(name))
     }
 
     /// Forgets a record.
     pub fn remove(&self, name: &str) {
-        self.set(&mut self.lock(), name, None);
+        self.set(&mut self.write(), name, None);
     }
 
     /// Forgets every record but these, and answers which of those that could be read went.
     pub fn retain(&self, names: &HashSet<String>) -> Vec<StoredKey> {
-        let mut shelf = self.lock();
+        let mut shelf = self.write();
         let missing: Vec<_> = shelf.seen.keys().filter(|name| !names.contains(*name)).cloned().collect();
         let mut gone = Vec::new();
         for name in missing {
@@ -177,7 +218,7 @@ impl RecordView {
 
     /// All readable records.
     pub fn keys(&self) -> Vec<StoredKey> {
-        let shelf = self.lock();
+        let shelf = self.read();
         shelf
             .seen
             .values()
@@ -187,19 +228,39 @@ impl RecordView {
 
     /// The readable record of the key with an id.
     pub fn by_id(&self, key_id: Uuid) -> Option<StoredKey> {
-        let shelf = self.lock();
-        let of = |seen: &Seen| match seen {
-            Seen::Key { key, .. } if key.record.key_id == key_id => Some(key.clone()),
-            _ => None,
-        };
-        shelf.seen.values().find_map(of)
+        self.read().by_id(key_id).map(|(key, _)| key.clone())
+    }
+
+    /// The keys of a record that are unwrapped. None: it is not in the state that was seen last.
+    pub fn unwrapped(&self, key: &StoredKey) -> Option<Arc<Unwrapped>> {
+        let shelf = self.read();
+        let (seen, unwrapped) = shelf.by_id(key.record.key_id)?;
+        Arc::ptr_eq(&seen.record, &key.record).then(|| unwrapped.clone())
+    }
+
+    /// Drops unwrapped keys that nobody uses, or may use: expired material changes no record.
+    pub fn drop_idle_keys(&self, now: Timestamp) {
+        for seen in self.read().seen.values() {
+            if let Seen::Key { key, unwrapped, .. } = seen {
+                match key.record.state(now) {
+                    KeyState::Enabled => unwrapped.drop_idle(now),
+                    KeyState::Disabled | KeyState::PendingDeletion | KeyState::PendingImport => unwrapped.drop_all(),
+                }
+            }
+        }
+    }
+
+    /// How many unwrapped keys are kept.
+    #[cfg(test)]
+    pub fn unwrapped_count(&self) -> usize {
+        self.unwrapped.get()
     }
 
     /// The readable records that another root key than the first one protects.
     pub fn under_other_root_keys(&self) -> Vec<StoredKey> {
-        let shelf = self.lock();
+        let shelf = self.read();
         let old = |seen: &Seen| match seen {
-            Seen::Key { key, is_under_first_root_key: false } => Some(key.clone()),
+            Seen::Key { key, is_under_first_root_key: false, .. } => Some(key.clone()),
             _ => None,
         };
         shelf.seen.values().filter_map(old).collect()
@@ -207,7 +268,7 @@ impl RecordView {
 
     /// Whether the readable record under a name is one that another root key than the first one protects.
     pub fn is_under_other_root_key(&self, name: &str) -> bool {
-        matches!(self.lock().seen.get(name), Some(Seen::Key { is_under_first_root_key: false, .. }))
+        matches!(self.read().seen.get(name), Some(Seen::Key { is_under_first_root_key: false, .. }))
     }
 
     /// How many records there are of which nobody knows whether they need another root key than the first: those that
@@ -217,12 +278,6 @@ impl RecordView {
             Seen::Key { .. } | Seen::Fault { fault: Fault::Tampered, .. } => false,
             Seen::Fault { fault: Fault::Unreadable(_) | Fault::RootKeyMissing(_), .. } => true,
         };
-        self.lock().seen.values().filter(unknown).count()
+        self.read().seen.values().filter(unknown).count()
     }
-}
-
-/// Whether one resource version is older than another. They grow (KEP-5504 makes that official for 1.35); one
-/// that is no number is taken as it comes.
-pub fn is_older(a: &str, b: &str) -> bool {
-    matches!((a.parse::<u128>(), b.parse::<u128>()), (Ok(a), Ok(b)) if a < b)
 }

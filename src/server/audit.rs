@@ -1,0 +1,89 @@
+//! The audit line: one a request, with who, what, on which key, and how it ended. Never what was in the request:
+//! Alibaba clients put the plaintext into the query.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use uuid::Uuid;
+
+use super::{Call, metrics::EndpointMetrics};
+use crate::kms::Dialect;
+
+/// Where audit lines go: `--log-level` can turn them off by this name.
+pub const TARGET: &str = "cmk_operator::audit";
+
+/// The result of a request that nobody waited for: the client went away, or the endpoint stopped.
+const ABANDONED: &str = "Abandoned";
+
+/// What is known about a request so far. When it is dropped, however that comes about, the line is written and the
+/// request is counted.
+pub struct Entry<'m> {
+    metrics: &'m EndpointMetrics,
+    started: Instant,
+    peer: SocketAddr,
+    /// The request's id, which the client is told as well.
+    pub request_id: Uuid,
+    /// The dialect, once it is known.
+    pub dialect: Option<Dialect>,
+    /// The operation, if it is one that is known: what the client calls it is not logged.
+    pub operation: Option<&'static str>,
+    /// The caller and the key, once they are known.
+    pub call: Option<Call>,
+    /// `ok`, or [`Failure::name`](super::Failure::name).
+    pub result: &'static str,
+}
+
+impl<'m> Entry<'m> {
+    /// The entry of a request that has just come.
+    #[must_use]
+    pub fn new(metrics: &'m EndpointMetrics, request_id: Uuid, peer: SocketAddr) -> Self {
+        metrics.in_flight.inc();
+        Self {
+            metrics,
+            started: Instant::now(),
+            peer,
+            request_id,
+            dialect: None,
+            operation: None,
+            call: None,
+            result: ABANDONED,
+        }
+    }
+
+    fn write(&self, took: Duration) {
+        let caller = self.call.as_ref().map(|call| &call.caller);
+        let key_id = self.call.as_ref().and_then(|call| call.key_id);
+        tracing::info!(
+            target: TARGET,
+            caller = caller.map_or("-", |caller| caller.user.username.as_str()),
+            access_key_id = caller.and_then(|caller| caller.access_key_id.as_deref()).unwrap_or("-"),
+            dialect = dialect_name(self.dialect),
+            operation = self.operation.unwrap_or("-"),
+            key_id = key_id.as_ref().map(tracing::field::display),
+            result = self.result,
+            request_id = %self.request_id,
+            duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            peer = %self.peer,
+            "request"
+        );
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        self.metrics.in_flight.dec();
+        self.metrics.note(dialect_name(self.dialect), self.operation.unwrap_or("-"), self.result, took);
+        self.write(took);
+    }
+}
+
+fn dialect_name(dialect: Option<Dialect>) -> &'static str {
+    match dialect {
+        Some(Dialect::Alibaba) => "alibaba",
+        Some(Dialect::Aws) => "aws",
+        None => "-",
+    }
+}

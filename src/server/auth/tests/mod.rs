@@ -1,0 +1,8 @@
+//! The whole way of a request through the [`Authenticator`].
+
+mod forms;
+mod fuzzed;
+mod nonces;
+mod recorded;
+mod support;
+mod vectors;
