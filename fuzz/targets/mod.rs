@@ -16,6 +16,7 @@ mod request;
 
 targets! {
     acs3,
+    aws_body,
     ciphertext_blob,
     encryption_context,
     key_record,

@@ -18,6 +18,9 @@ pub const ROTATE_REQUESTED_AT: &str = "cmk-operator.dev/rotate-requested-at";
 /// On a `CustomerMasterKey` that was made or changed through the KMS endpoint: the username of who asked for it last.
 pub const REQUESTED_BY: &str = "cmk-operator.dev/requested-by";
 
+/// On a Secret with key material that a command or a call put there: `NAMESPACE/NAME` of its `CustomerMasterKey`.
+pub const MATERIAL_OF: &str = "cmk-operator.dev/material-of";
+
 /// Name of the `CustomerMasterKey` that a namespace's DataKeys without keyRef are under.
 pub const SERVICE_KEY: &str = "acs-datakey";
 /// The alias of that key.
@@ -67,6 +70,8 @@ pub const COMPONENT_DATA_KEY: &str = "data-key";
 pub const COMPONENT_ACCESS_KEY: &str = "access-key";
 /// Value of [`COMPONENT_LABEL`] on the record of an access key.
 pub const COMPONENT_ACCESS_KEY_RECORD: &str = "access-key-record";
+/// Value of [`COMPONENT_LABEL`] on a Secret with material that was imported through the KMS endpoint, encrypted.
+pub const COMPONENT_IMPORTED_MATERIAL: &str = "imported-material";
 /// Value of [`COMPONENT_LABEL`] on the record of a key.
 pub const COMPONENT_RECORD: &str = "key-record";
 /// Value of [`COMPONENT_LABEL`] on the claim of an alias.

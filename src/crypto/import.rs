@@ -4,6 +4,7 @@
 //! - `RSAES_OAEP_SHA_1`: the same with SHA-1.
 //! - `RSA_AES_KEY_WRAP_SHA_256`: RSA-OAEP with SHA-256 of an AES-256 key, then AES key wrap with padding (RFC 5649) of
 //!   the material under that key, as in PKCS#11's `CKM_RSA_AES_KEY_WRAP`.
+//! - `RSA_AES_KEY_WRAP_SHA_1`: the same with SHA-1.
 //!
 //! The label is empty. All of it is done by aws-lc, whose RSA is blinded and checks the padding in constant time
 //! (the crate `rsa` does not, RUSTSEC-2023-0071).
@@ -76,11 +77,16 @@ impl WrappingKey {
         let decrypted = match self.algorithm {
             WrappingAlgorithm::RsaesOaepSha256 => oaep_decrypt(&self.private_key, &OAEP_SHA_256, encrypted),
             WrappingAlgorithm::RsaesOaepSha1 => oaep_decrypt(&self.private_key, &OAEP_SHA_1, encrypted),
-            WrappingAlgorithm::RsaAesKeyWrapSha256 => encrypted
-                .split_at_checked(self.private_key.key_size_bytes())
-                .and_then(|(key, wrapped)| kwp_unwrap(&oaep_decrypt(&self.private_key, &OAEP_SHA_256, key)?, wrapped)),
+            WrappingAlgorithm::RsaAesKeyWrapSha256 => self.unwrap_two_steps(&OAEP_SHA_256, encrypted),
+            WrappingAlgorithm::RsaAesKeyWrapSha1 => self.unwrap_two_steps(&OAEP_SHA_1, encrypted),
         };
         decrypted.and_then(|material| KeyMaterial::from_bytes(&material).ok()).ok_or(ImportError)
+    }
+
+    /// An AES key by RSA-OAEP, and the material under it.
+    fn unwrap_two_steps(&self, algorithm: &'static OaepAlgorithm, encrypted: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (key, wrapped) = encrypted.split_at_checked(self.private_key.key_size_bytes())?;
+        kwp_unwrap(&oaep_decrypt(&self.private_key, algorithm, key)?, wrapped)
     }
 }
 
@@ -146,6 +152,7 @@ mod tests {
             WrappingAlgorithm::RsaesOaepSha256 => oaep(&OAEP_SHA_256, message, None),
             WrappingAlgorithm::RsaesOaepSha1 => oaep(&OAEP_SHA_1, message, None),
             WrappingAlgorithm::RsaAesKeyWrapSha256 => [oaep(&OAEP_SHA_256, &KEK, None), kwp(&KEK, message)].concat(),
+            WrappingAlgorithm::RsaAesKeyWrapSha1 => [oaep(&OAEP_SHA_1, &KEK, None), kwp(&KEK, message)].concat(),
         }
     }
 

@@ -8,7 +8,8 @@
 //!      0       4  63 6d 69 01: "cmi", format 1
 //!      4      16  root key id
 //!     20       8  expiry, in seconds since 1970-01-01T00:00:00Z (signed)
-//!     28       1  algorithm: 1 RSAES_OAEP_SHA_256, 2 RSAES_OAEP_SHA_1, 3 RSA_AES_KEY_WRAP_SHA_256
+//!     28       1  algorithm: 1 RSAES_OAEP_SHA_256, 2 RSAES_OAEP_SHA_1, 3 RSA_AES_KEY_WRAP_SHA_256,
+//!                   4 RSA_AES_KEY_WRAP_SHA_1
 //!     29       1  key spec: 1 RSA_2048, 2 RSA_3072, 3 RSA_4096
 //!     30      24  nonce
 //!     54       n  ciphertext of the private key, a PKCS#8 document in DER
@@ -135,6 +136,7 @@ fn algorithm_number(algorithm: WrappingAlgorithm) -> u8 {
         WrappingAlgorithm::RsaesOaepSha256 => 1,
         WrappingAlgorithm::RsaesOaepSha1 => 2,
         WrappingAlgorithm::RsaAesKeyWrapSha256 => 3,
+        WrappingAlgorithm::RsaAesKeyWrapSha1 => 4,
     }
 }
 
@@ -224,6 +226,16 @@ impl RootKeyRing {
         WrappingKey::from_pkcs8(algorithm, private_key.expose())
             .filter(|key| has_key_spec(key, header.key_spec))
             .ok_or(ImportTokenError::Invalid)
+    }
+
+    /// The algorithm for which any replica issued a token for this key, expired or not.
+    ///
+    /// # Errors
+    /// [`ImportTokenError::Invalid`].
+    pub fn import_token_algorithm(&self, token: &str, key_id: Uuid) -> Result<WrappingAlgorithm, ImportTokenError> {
+        let (header, _) = self.authenticate_import_token(token, key_id).ok_or(ImportTokenError::Invalid)?;
+        let mut all = WrappingAlgorithm::ALL.into_iter();
+        all.find(|algorithm| algorithm_number(*algorithm) == header.algorithm).ok_or(ImportTokenError::Invalid)
     }
 
     fn authenticate_import_token(&self, token: &str, key_id: Uuid) -> Option<(Header, Plaintext)> {
@@ -394,6 +406,18 @@ mod tests {
         for other in [WrappingAlgorithm::RsaesOaepSha1, WrappingAlgorithm::RsaAesKeyWrapSha256] {
             assert_eq!(open(KEY_ID, other), Some(ImportTokenError::Invalid));
         }
+    }
+
+    #[test]
+    fn a_token_says_for_which_algorithm_it_is() {
+        for algorithm in WrappingAlgorithm::ALL {
+            let token = sealed(Header { algorithm: algorithm_number(algorithm), ..header() }, b"not looked at");
+            assert_eq!(ring().import_token_algorithm(&token, KEY_ID), Ok(algorithm));
+            assert_eq!(ring().import_token_algorithm(&token, Uuid::nil()), Err(ImportTokenError::Invalid));
+        }
+        let newer = sealed(Header { algorithm: 99, ..header() }, b"x");
+        assert_eq!(ring().import_token_algorithm(&newer, KEY_ID), Err(ImportTokenError::Invalid));
+        assert_eq!(ring().import_token_algorithm("", KEY_ID), Err(ImportTokenError::Invalid));
     }
 
     #[test]

@@ -21,11 +21,15 @@ pub enum WrappingAlgorithm {
     /// An AES-256 key under RSA-OAEP with SHA-256, then the material under that key by AES key wrap with padding.
     #[serde(rename = "RSA_AES_KEY_WRAP_SHA_256")]
     RsaAesKeyWrapSha256,
+    /// The same with SHA-1. Prefer SHA-256.
+    #[serde(rename = "RSA_AES_KEY_WRAP_SHA_1")]
+    RsaAesKeyWrapSha1,
 }
 
 impl WrappingAlgorithm {
     /// Every algorithm.
-    pub const ALL: [Self; 3] = [Self::RsaesOaepSha256, Self::RsaesOaepSha1, Self::RsaAesKeyWrapSha256];
+    pub const ALL: [Self; 4] =
+        [Self::RsaesOaepSha256, Self::RsaesOaepSha1, Self::RsaAesKeyWrapSha256, Self::RsaAesKeyWrapSha1];
 
     /// The algorithm's name, as both APIs spell it.
     #[must_use]
@@ -34,6 +38,7 @@ impl WrappingAlgorithm {
             Self::RsaesOaepSha256 => "RSAES_OAEP_SHA_256",
             Self::RsaesOaepSha1 => "RSAES_OAEP_SHA_1",
             Self::RsaAesKeyWrapSha256 => "RSA_AES_KEY_WRAP_SHA_256",
+            Self::RsaAesKeyWrapSha1 => "RSA_AES_KEY_WRAP_SHA_1",
         }
     }
 }

@@ -155,7 +155,7 @@ async fn deliver(
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             annotations: Some(BTreeMap::from([(
-                "cmk-operator.dev/material-of".to_owned(),
+                metadata::MATERIAL_OF.to_owned(),
                 format!("{}/{}", session.namespace, key.name_any()),
             )])),
             labels: Some(BTreeMap::from([(metadata::MANAGED_BY_LABEL.to_owned(), FIELD_MANAGER.to_owned())])),

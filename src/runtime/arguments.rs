@@ -103,8 +103,9 @@ pub struct KmsArguments {
     #[arg(long, value_name = "ADDR")]
     pub kms_listen_http: Option<SocketAddr>,
 
-    /// Where clients reach the endpoint, e.g. https://kms.example.com
-    #[arg(long, value_name = "URL")]
+    /// Where clients reach the endpoint, e.g. https://kms.example.com, for the Secrets of AccessKeys. Absent:
+    /// https://cmk-operator-kms.NAMESPACE.svc
+    #[arg(long, value_parser = parse_url, value_name = "URL")]
     pub kms_url: Option<String>,
 
     /// The certificate chain for --kms-listen, in PEM. Loaded again when it changes. Absent: a CA and a certificate are
@@ -188,6 +189,14 @@ pub struct VerifyArguments {
     pub log: LogArguments,
 }
 
+fn parse_url(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or_default();
+    if host.is_empty() || text.contains(char::is_whitespace) {
+        return Err("not an address such as https://kms.example.com".into());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let signed: jiff::SignedDuration = text.parse().map_err(|e| format!("not a duration such as 90s or 5m: {e}"))?;
     Duration::try_from(signed).map_err(|_| "a duration can't be negative".into())
@@ -221,5 +230,12 @@ mod tests {
         assert_eq!(run.max_staleness, Duration::from_secs(300));
         assert!(Arguments::try_parse_from("cmk-operator run --max-staleness 9s".split(' ')).is_err());
         assert!(Arguments::try_parse_from("cmk-operator run --concurrency 0".split(' ')).is_err());
+
+        let line = "cmk-operator run --kms-url https://kms.example.com:8443/";
+        let Command::Run(run) = Arguments::parse_from(line.split(' ')).command else { panic!() };
+        assert_eq!(run.kms.kms_url.as_deref(), Some("https://kms.example.com:8443"));
+        for url in ["kms.example.com", "https://", "ftp://kms"] {
+            assert!(Arguments::try_parse_from(["cmk-operator", "run", "--kms-url", url]).is_err(), "{url}");
+        }
     }
 }

@@ -136,7 +136,9 @@ async fn objects<K, S>(
             }
             Event::Apply(object) => {
                 let (namespace, name) = place(&object);
-                if view.object(subject, &namespace, &name, living(&object).as_deref()) {
+                let is_news = view.object(subject, &namespace, &name, living(&object).as_deref());
+                // One that is there, or is about to go, leaves no record over.
+                if is_news && subject == Subject::ServiceAccount {
                     news(&namespace, &name);
                 }
             }

@@ -13,10 +13,10 @@ use uuid::Uuid;
 pub use access_keys::{AccessKeyStore, StoredAccessKey};
 
 use crate::{
-    crypto::{ImportTokenError, Plaintext},
+    crypto::{ImportParameters, ImportTokenError, Plaintext},
     kms::{
         DesiredKey, EncryptionContext, KeyRecord, KeyStep, KeyUsage, Origin, Owner, StepError, WrappingAlgorithm,
-        key_record::MaterialSource, limits::PendingDeletionDays,
+        WrappingKeySpec, key_record::MaterialSource, limits::PendingDeletionDays,
     },
 };
 
@@ -290,6 +290,25 @@ pub trait KeyStore: Send + Sync + 'static {
         import: &MaterialImport,
         material: &[u8],
     ) -> impl Future<Output = Result<StoredKey, StoreError>> + Send;
+
+    /// A key pair to import the material of a key with, and the token that keeps its private half. It takes up to
+    /// seconds of computing: not for an async thread.
+    ///
+    /// # Errors
+    /// [`StoreError::Crypto`].
+    fn import_parameters(
+        &self,
+        key_id: Uuid,
+        algorithm: WrappingAlgorithm,
+        key_spec: WrappingKeySpec,
+    ) -> Result<ImportParameters, StoreError>;
+
+    /// Whether encrypted material could be imported under a token, and which algorithm the token is for. It takes
+    /// milliseconds of computing.
+    ///
+    /// # Errors
+    /// [`StoreError::Import`]: the token, then the material, then that it differs from what the key had before.
+    fn check_material(&self, key: &StoredKey, token: &str, encrypted: &[u8]) -> Result<WrappingAlgorithm, StoreError>;
 
     /// Who has an alias.
     fn alias(

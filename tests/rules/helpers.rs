@@ -4,7 +4,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use cmk_operator::{
     api::{DataKey, conditions, metadata},
     cluster::{KubeCluster, Views},
-    crypto::SystemRandom,
+    crypto::{RootKeyRing, SystemRandom},
     kms::EncryptionContext,
     runtime::{metrics::Metrics, operator::Settings},
     store::{
@@ -38,14 +38,18 @@ pub async fn operator_cluster(world: &World) -> KubeCluster {
     KubeCluster::new(world.operator_client().await, views)
 }
 
+/// The operator's root keys.
+pub async fn ring(world: &World) -> RootKeyRing {
+    let secret = world.operator_secrets().get(metadata::ROOT_KEY_SECRET).await.unwrap();
+    root_key::decode(&secret, &world.operator_namespace).unwrap()
+}
+
 /// The operator's key store, in this process.
 pub async fn store(world: &World) -> EmbeddedStore<KubeCluster> {
-    let secret = world.operator_secrets().get(metadata::ROOT_KEY_SECRET).await.unwrap();
-    let ring = root_key::decode(&secret, &world.operator_namespace).unwrap();
     EmbeddedStore::new(
         &world.operator_namespace,
         operator_cluster(world).await,
-        Arc::new(ring),
+        Arc::new(ring(world).await),
         world.clock.clone(),
         Arc::new(SystemRandom),
     )

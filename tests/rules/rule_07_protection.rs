@@ -277,7 +277,7 @@ async fn rule_7_kinds_and_the_operators_namespace_are_not_deleted_by_accident() 
     let world = World::new("r7-kinds").await;
     let crds: Api<CustomResourceDefinition> = Api::all(world.client.clone());
     let kinds = cmk_operator::api::crds::crds();
-    assert_eq!(kinds.len(), 3);
+    assert_eq!(kinds.len(), 4);
     for crd in kinds {
         let name = crd.name_any();
         let said = refused(&name, async || crds.delete(&name, &dry_run()).await).await;

@@ -6,18 +6,16 @@ use cmk_operator::{
     api::{
         CustomerMasterKey,
         conditions::{READY, reason},
-        metadata,
     },
     clock::Clock,
-    crypto::{RootKeyRing, SystemRandom},
+    crypto::SystemRandom,
     kms::{WrappingAlgorithm, WrappingKeySpec},
-    store::embedded::root_key,
 };
 use jiff::SignedDuration;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use crate::helpers::{blob, complete_context, decrypted, external, material};
+use crate::helpers::{blob, complete_context, decrypted, external, material, ring};
 use crate::support::{
     eventually,
     world::{SOON, World, entry, key_id, key_state},
@@ -194,11 +192,6 @@ async fn rule_9_disabled_and_pending_keys_keep_their_material() {
     world.apply_key("orders", external("brought")).await;
     assert_eq!(key_state(&world.key_ready("orders").await), "Enabled");
     operator.stop().await.unwrap();
-}
-
-async fn ring(world: &World) -> RootKeyRing {
-    let secret = world.operator_secrets().get(metadata::ROOT_KEY_SECRET).await.unwrap();
-    root_key::decode(&secret, &world.operator_namespace).unwrap()
 }
 
 /// An import token for a key, as the endpoint will hand it out, and the material encrypted under its public key.

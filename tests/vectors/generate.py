@@ -166,7 +166,12 @@ def material_check(check_key: bytes, material: bytes) -> bytes:
     return hmac_sha256(check_key, prefixed(b"cmk-operator/v1/material-check") + material)
 
 
-ALGORITHMS = {"RSAES_OAEP_SHA_256": 1, "RSAES_OAEP_SHA_1": 2, "RSA_AES_KEY_WRAP_SHA_256": 3}
+ALGORITHMS = {
+    "RSAES_OAEP_SHA_256": 1,
+    "RSAES_OAEP_SHA_1": 2,
+    "RSA_AES_KEY_WRAP_SHA_256": 3,
+    "RSA_AES_KEY_WRAP_SHA_1": 4,
+}
 KEY_SPECS = {"RSA_2048": 1, "RSA_3072": 2, "RSA_4096": 3}
 
 
@@ -208,10 +213,10 @@ def oaep_encrypt(key: rsa.RSAPrivateKey, hash_name: str, message: bytes, random:
 
 
 def encrypt_material(key, algorithm: str, material: bytes, random: bytes, aes_key: bytes) -> bytes:
-    if algorithm == "RSA_AES_KEY_WRAP_SHA_256":
+    hash_name = "sha256" if algorithm.endswith("SHA_256") else "sha1"
+    if algorithm.startswith("RSA_AES_KEY_WRAP"):
         wrapped = aes_key_wrap_with_padding(aes_key, material)
-        return oaep_encrypt(key, "sha256", aes_key, random) + wrapped
-    hash_name = {"RSAES_OAEP_SHA_256": "sha256", "RSAES_OAEP_SHA_1": "sha1"}[algorithm]
+        return oaep_encrypt(key, hash_name, aes_key, random) + wrapped
     return oaep_encrypt(key, hash_name, material, random)
 
 
@@ -433,6 +438,7 @@ def import_tokens():
         ("RSAES_OAEP_SHA_256", "RSA_2048"),
         ("RSAES_OAEP_SHA_1", "RSA_2048"),
         ("RSA_AES_KEY_WRAP_SHA_256", "RSA_3072"),
+        ("RSA_AES_KEY_WRAP_SHA_1", "RSA_2048"),
     ]:
         name = f"{algorithm} {key_spec}"
         key = rsa_key(f"wrapping key {name}", int(key_spec[4:]))

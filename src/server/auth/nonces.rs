@@ -124,7 +124,9 @@ impl Nonces {
 
     /// Those of one access key.
     fn of(&self, access_key_id: &Arc<str>, now: Timestamp) -> Arc<Mutex<Used>> {
-        if self.swept.swap(portion(now), Ordering::Relaxed) != portion(now) {
+        let current = portion(now);
+        let is_swept = self.swept.load(Ordering::Relaxed) == current;
+        if !is_swept && self.swept.swap(current, Ordering::Relaxed) != current {
             self.sweep(now);
         }
         if let Some(used) = self.used.read().unwrap_or_else(PoisonError::into_inner).get(access_key_id) {

@@ -56,9 +56,7 @@ fn exception(failure: &Failure, request_id: Uuid) -> Exception {
         Failure::NonceUsed => said("InvalidSignatureException"),
 
         Failure::UnsupportedMethod(_) | Failure::UnknownOperation(_) => said("UnknownOperationException"),
-        Failure::Unsupported(_) | Failure::UnsupportedAlias(_) | Failure::UnsupportedOrigin(_) => {
-            said("UnsupportedOperationException")
-        }
+        Failure::Unsupported(_) | Failure::UnsupportedOrigin(_) => said("UnsupportedOperationException"),
         Failure::Malformed(_) => said("SerializationException"),
         Failure::TooLarge(_) => Exception {
             code: "RequestEntityTooLargeException",
@@ -77,12 +75,14 @@ fn exception(failure: &Failure, request_id: Uuid) -> Exception {
         Failure::InvalidParameter { name: "AliasName", problem } => {
             refused("InvalidAliasNameException", capital(problem))
         }
+        Failure::InvalidParameter { name: "PolicyName", problem } => refused("NotFoundException", capital(problem)),
         Failure::InvalidParameter { name, problem } => {
             let member = limits::member(name);
             let message =
                 format!("1 validation error detected: Value at '{member}' failed to satisfy constraint: {problem}");
             refused("ValidationException", message)
         }
+        Failure::UnsupportedAlias(_) => said("ValidationException"),
         Failure::InvalidMarker => said("InvalidMarkerException"),
         Failure::InvalidTag(_) => said("TagException"),
         Failure::DryRun => refused(

@@ -49,3 +49,6 @@ pub async fn answer<C: EndpointCluster, S: KeyStore>(
     let body = answers::answer(kms, call, input).await?;
     Ok(Reply { status: StatusCode::OK, content_type: CONTENT_TYPE, body })
 }
+
+#[cfg(test)]
+mod tests;

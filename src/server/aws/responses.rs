@@ -22,7 +22,7 @@ fn epoch(time: Timestamp) -> f64 {
 
 /// The id of a version of a key as AWS writes such ids, with 64 hexadecimal digits: the version's own 32, after zeros.
 pub(super) fn key_material_id(version: Uuid) -> String {
-    format!("{:0>64}", version.as_simple())
+    format!("{:064x}", version.as_u128())
 }
 
 /// Of CreateKey and DescribeKey.
@@ -333,7 +333,7 @@ pub(super) struct Rotations {
     pub end: End,
 }
 
-/// A version of a key. Whether a rotation was automatic is not kept, so RotationType is left out.
+/// A version of a key.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct RotationEntry {
@@ -342,6 +342,8 @@ pub(super) struct RotationEntry {
     key_material_state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     rotation_date: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotation_type: Option<&'static str>,
     /// Where it stands among all versions.
     #[serde(skip)]
     pub number: usize,
@@ -356,6 +358,7 @@ impl RotationEntry {
             key_material_id: key_material_id(version.id),
             key_material_state: if number == newest { "CURRENT" } else { "NON_CURRENT" },
             rotation_date: (number > 0).then(|| epoch(version.creation_date)),
+            rotation_type: (number > 0).then_some(if version.on_demand { "ON_DEMAND" } else { "AUTOMATIC" }),
             number,
         };
         versions.iter().enumerate().map(entry).collect()

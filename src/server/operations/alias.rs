@@ -31,7 +31,12 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
         if self.holder_in(&found.record.owner.namespace, alias).is_some() {
             return Err(Failure::AliasExists(alias.to_owned()));
         }
-        self.give_alias(call, alias, &found, &not_found(key), Operation::CreateAlias).await
+        let given = self.give_alias(call, alias, &found, &not_found(key), Operation::CreateAlias).await;
+        if let Err(Failure::AliasExists(_)) = given {
+            // Somebody was quicker. What the object declares would else wait to take it over.
+            self.withdraw(call, alias, &found, &not_found(key)).await?;
+        }
+        given
     }
 
     /// UpdateAlias: lets an alias name another key. Between the two changes that this takes it names none.
@@ -60,11 +65,19 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
             let edits = edits(&live, alias, wanted)?;
             change::decide(&live.object, edits, &self.settings.gitops_managers, &call.caller.user.username)?;
         }
-        self.take_alias(call, alias, &holder, &not_found(&named)).await?;
-        let Err(failure) = self.give_alias(call, alias, &target, &not_found(key), Operation::UpdateAlias).await else {
-            return Ok(());
+        let failure = match self.take_alias(call, alias, &holder, &not_found(&named)).await {
+            Ok(()) => match self.give_alias(call, alias, &target, &not_found(key), Operation::UpdateAlias).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => failure,
+            },
+            // It is taken from the object, if not from the key yet.
+            Err(failure @ Failure::NotCarriedOut(_)) => failure,
+            Err(failure) => return Err(failure),
         };
-        let back = self.give_alias(call, alias, &holder, &not_found(&named), Operation::UpdateAlias).await;
+        let back = match self.withdraw(call, alias, &target, &not_found(key)).await {
+            Ok(()) => self.give_alias(call, alias, &holder, &not_found(&named), Operation::DeleteAlias).await,
+            Err(failure) => Err(failure),
+        };
         let (from, to) = (ResourceName::of(&holder.record), ResourceName::of(&target.record));
         Err(Failure::NotCarriedOut(match back {
             Ok(()) => format!("{alias} names {from} as before, as {to} did not get it: {failure}"),
@@ -120,6 +133,11 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
         };
         self.change_key(call, key, not_found, &change).await?;
         self.see_alias(alias, key).await
+    }
+
+    /// Has a key's object declare an alias no more that the key did not get.
+    async fn withdraw(&self, call: &Call, alias: &str, key: &StoredKey, not_found: &Failure) -> Result<(), Failure> {
+        self.edit(call, key, not_found, PARAMETER, |live| edits(live, alias, None)).await.map(drop)
     }
 
     /// Has this replica see whose an alias is now: the watch of aliases may lag behind that of objects.

@@ -2,10 +2,12 @@
 
 use kube::ResourceExt;
 
+use super::change::described;
 use crate::{
     api::{
         CustomerMasterKey,
         conditions::{self, READY, reason},
+        metadata,
     },
     kms::{KeyState, Operation, Rejected, ResourceName},
     server::Failure,
@@ -18,8 +20,10 @@ pub enum Answer {
     Done,
     /// It is not, and waiting does not help.
     Refused(Refusal),
-    /// Nothing yet. What the operator says meanwhile; empty: nothing.
-    NotYet(String),
+    /// Nothing yet.
+    NotYet,
+    /// Something is waited for, which need not be the change, and what the operator says about it.
+    Waiting(String),
 }
 
 /// A condition that says no.
@@ -42,9 +46,9 @@ const PASSING: [&str; 5] = [
 
 /// What the object says about its own `generation`, or a later one.
 pub fn about_spec(object: &CustomerMasterKey, generation: Option<i64>) -> Answer {
-    let Some(status) = &object.status else { return Answer::NotYet(String::new()) };
+    let Some(status) = &object.status else { return Answer::NotYet };
     if status.observed_generation < generation {
-        return Answer::NotYet(String::new());
+        return Answer::NotYet;
     }
     ready_or_refused(object, |_| true)
 }
@@ -52,13 +56,13 @@ pub fn about_spec(object: &CustomerMasterKey, generation: Option<i64>) -> Answer
 /// What the object says about a request for a rotation, which changes no generation.
 pub fn about_rotation(object: &CustomerMasterKey, request: &str) -> Answer {
     let handled = object.status.as_ref().and_then(|status| status.last_handled_rotation.as_deref());
-    let asked = object.annotations().get(crate::api::metadata::ROTATE_REQUESTED_AT).map(String::as_str);
+    let asked = object.annotations().get(metadata::ROTATE_REQUESTED_AT).map(String::as_str);
     // One comes after another only once that was answered.
     if handled == Some(request) || asked != Some(request) {
         return Answer::Done;
     }
     match ready_or_refused(object, |reason| [reason::ROTATION_REFUSED, reason::ROTATION_SUSPENDED].contains(&reason)) {
-        Answer::Done => Answer::NotYet(String::new()),
+        Answer::Done => Answer::NotYet,
         answer => answer,
     }
 }
@@ -70,14 +74,20 @@ fn ready_or_refused(object: &CustomerMasterKey, refuses: impl Fn(&str) -> bool) 
         Some(ready) if !PASSING.contains(&ready.reason.as_str()) && refuses(&ready.reason) => {
             Answer::Refused(Refusal { reason: ready.reason.clone(), message: ready.message.clone() })
         }
-        Some(ready) => Answer::NotYet(ready.message.clone()),
-        None => Answer::NotYet(String::new()),
+        Some(ready) => Answer::Waiting(ready.message.clone()),
+        None => Answer::NotYet,
     }
 }
 
 impl Refusal {
-    /// What it means to who asked for `operation` on a key in `state`. `object`: a description, for sentences.
-    pub fn failure(self, object: &str, key: &ResourceName, operation: Operation, state: KeyState) -> Failure {
+    /// What it means to who asked for `operation` on a key in `state`, and had `written` this.
+    pub fn failure(
+        self,
+        written: &CustomerMasterKey,
+        key: &ResourceName,
+        operation: Operation,
+        state: KeyState,
+    ) -> Failure {
         let rejected = |rejected| Failure::Rejected { key: key.clone(), operation, rejected };
         match self.reason.as_str() {
             reason::REJECTED_PENDING_DELETION => rejected(Rejected::PendingDeletion),
@@ -88,6 +98,9 @@ impl Refusal {
                 KeyState::PendingImport => Rejected::PendingImport,
                 KeyState::Enabled | KeyState::Disabled => Rejected::Disabled,
             }),
+            reason::ALIAS_CONFLICT if matches!(operation, Operation::CreateAlias | Operation::UpdateAlias) => {
+                Failure::AliasExists(written.spec.full_alias().unwrap_or_default())
+            }
             reason::DELETION_PROTECTED => Failure::DeletionProtected(key.clone()),
             reason::ROTATION_REFUSED => Failure::LimitExceeded(self.message),
             reason::UNSUPPORTED_BY_KEY_STORE | reason::KEY_STORE_NOT_ALLOWED | reason::CREATION_PAUSED => {
@@ -96,7 +109,11 @@ impl Refusal {
             reason::INVALID_IMPORT_TOKEN => Failure::InvalidImportToken,
             reason::EXPIRED_IMPORT_TOKEN => Failure::ExpiredImportToken,
             reason::INVALID_KEY_MATERIAL => Failure::InvalidKeyMaterial,
-            _ => Failure::NotCarriedOut(format!("{object} is changed, but the operator can't go on: {}", self.message)),
+            _ => Failure::NotCarriedOut(format!(
+                "{} is changed, but the operator can't go on: {}",
+                described(written),
+                self.message
+            )),
         }
     }
 }
@@ -128,21 +145,15 @@ mod tests {
     #[test]
     fn an_answer_is_about_this_generation() {
         let table = [
-            (json!({}), Answer::NotYet(String::new())),
-            (
-                json!({"observedGeneration": 1, "conditions": ready("True", "AsDeclared")}),
-                Answer::NotYet(String::new()),
-            ),
+            (json!({}), Answer::NotYet),
+            (json!({"observedGeneration": 1, "conditions": ready("True", "AsDeclared")}), Answer::NotYet),
             (json!({"observedGeneration": 2, "conditions": ready("True", "AsDeclared")}), Answer::Done),
             (json!({"observedGeneration": 3, "conditions": ready("True", "AsDeclared")}), Answer::Done),
-            (
-                json!({"observedGeneration": 1, "conditions": ready("False", "AliasConflict")}),
-                Answer::NotYet(String::new()),
-            ),
+            (json!({"observedGeneration": 1, "conditions": ready("False", "AliasConflict")}), Answer::NotYet),
             (json!({"observedGeneration": 2, "conditions": ready("False", "AliasConflict")}), refused("AliasConflict")),
             (
                 json!({"observedGeneration": 2, "conditions": ready("False", "KeyStoreError")}),
-                Answer::NotYet("why".into()),
+                Answer::Waiting("why".into()),
             ),
         ];
         for (status, expected) in table {
@@ -154,11 +165,11 @@ mod tests {
     fn a_rotation_is_answered_by_its_request() {
         let table = [
             (json!({"lastHandledRotation": "now"}), "now", Answer::Done),
-            (json!({"lastHandledRotation": "before"}), "now", Answer::NotYet(String::new())),
+            (json!({"lastHandledRotation": "before"}), "now", Answer::NotYet),
             (json!({"lastHandledRotation": "before"}), "earlier", Answer::Done),
-            (json!({"conditions": ready("True", "AsDeclared")}), "now", Answer::NotYet(String::new())),
+            (json!({"conditions": ready("True", "AsDeclared")}), "now", Answer::NotYet),
             (json!({"conditions": ready("False", "RotationSuspended")}), "now", refused("RotationSuspended")),
-            (json!({"conditions": ready("False", "AliasConflict")}), "now", Answer::NotYet("why".into())),
+            (json!({"conditions": ready("False", "AliasConflict")}), "now", Answer::Waiting("why".into())),
         ];
         for (status, request, expected) in table {
             assert_eq!(about_rotation(&key(&status), request), expected, "{status}");
@@ -170,7 +181,7 @@ mod tests {
         let name = || ResourceName { region: "r".into(), account_id: "1".into(), key_id: uuid::Uuid::nil() };
         let failure = |reason: &str| {
             let refusal = Refusal { reason: reason.into(), message: "why".into() };
-            refusal.failure("the key", &name(), Operation::CreateKeyVersion, KeyState::PendingDeletion)
+            refusal.failure(&key(&json!({})), &name(), Operation::CreateKeyVersion, KeyState::PendingDeletion)
         };
         let rejected = |rejected| Failure::Rejected { key: name(), operation: Operation::CreateKeyVersion, rejected };
         assert_eq!(failure(reason::REJECTED_DISABLED), rejected(Rejected::Disabled));
@@ -178,7 +189,12 @@ mod tests {
         assert_eq!(failure(reason::DELETION_PROTECTED), Failure::DeletionProtected(name()));
         assert_eq!(failure(reason::EXPIRED_IMPORT_TOKEN), Failure::ExpiredImportToken);
         assert_eq!(failure(reason::KEY_STORE_NOT_ALLOWED), Failure::Unsupported("why".into()));
+        let alias = Refusal { reason: reason::ALIAS_CONFLICT.into(), message: "why".into() };
+        let mut declares = key(&json!({}));
+        declares.spec.alias = Some("orders".into());
+        let taken = alias.failure(&declares, &name(), Operation::CreateAlias, KeyState::Enabled);
+        assert_eq!(taken, Failure::AliasExists("alias/orders".into()));
         let Failure::NotCarriedOut(sentence) = failure(reason::RECORD_TAMPERED) else { panic!("another failure") };
-        assert!(sentence.contains("the key") && sentence.contains("why"), "{sentence}");
+        assert!(sentence.contains("/orders") && sentence.contains("why"), "{sentence}");
     }
 }

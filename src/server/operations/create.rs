@@ -96,7 +96,7 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
     async fn made(&self, object: &CustomerMasterKey) -> Result<StoredKey, Failure> {
         let about = |seen: &CustomerMasterKey| answer::about_spec(seen, object.metadata.generation);
         let gone = Failure::NotCarriedOut(format!("{} was deleted while its key was made", described(object)));
-        let refusal = self.answer(object, false, &gone, about).await?;
+        let refusal = self.answer(object, false, &gone, about, || false).await?;
         let slot = KeySlot {
             store: KeyStoreRef::default().to_string(),
             namespace: object.namespace().unwrap_or_default(),

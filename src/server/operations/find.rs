@@ -9,9 +9,10 @@ use super::{
 };
 use crate::{
     api::KeyStoreRef,
+    crypto::ImportTokenError,
     kms::{KeyRecord, KeyState, Operation, ResourceName},
     server::{Call, Caller, Failure, permission::Verb},
-    store::{AliasClaim, AliasSlot, Freshness, KeyStore, StoreError, StoredKey},
+    store::{AliasClaim, AliasSlot, Freshness, ImportRefusal, KeyStore, StoreError, StoredKey},
 };
 
 impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
@@ -157,6 +158,10 @@ pub(super) fn from_store(error: &StoreError) -> Failure {
         StoreError::IncorrectKey { .. } => Failure::IncorrectKey,
         StoreError::Conflict => Failure::Conflict,
         StoreError::Unavailable(problem) => Failure::Unavailable(problem.clone()),
+        StoreError::Import(ImportRefusal::Token(ImportTokenError::Invalid)) => Failure::InvalidImportToken,
+        StoreError::Import(ImportRefusal::Token(ImportTokenError::Expired)) => Failure::ExpiredImportToken,
+        StoreError::Import(ImportRefusal::Invalid) => Failure::InvalidKeyMaterial,
+        StoreError::Import(ImportRefusal::Different) => Failure::IncorrectKeyMaterial,
         other => Failure::Internal(other.to_string()),
     }
 }

@@ -175,8 +175,9 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
         answered: impl Fn(&CustomerMasterKey) -> Answer,
         shows: impl Fn(&KeyRecord) -> bool,
     ) -> Result<StoredKey, Failure> {
-        let answer = self.answer(written, true, not_found, answered).await?;
-        if let Some(seen) = self.store.key(key.record.key_id).filter(|seen| shows(&seen.record)) {
+        let seen = || self.store.key(key.record.key_id).filter(|seen| shows(&seen.record));
+        let answer = self.answer(written, true, not_found, answered, || seen().is_some()).await?;
+        if let Some(seen) = seen() {
             return Ok(seen);
         }
         // The watch of records may lag behind that of objects.
@@ -184,7 +185,7 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
         match answer {
             Some(refusal) if !shows(&key.record) => {
                 let (name, state) = (ResourceName::of(&key.record), self.state_of(&key));
-                Err(refusal.failure(&described(written), &name, operation, state))
+                Err(refusal.failure(written, &name, operation, state))
             }
             // As asked for, or as somebody has declared since.
             _ => Ok(key),
@@ -192,12 +193,14 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
     }
 
     /// Waits for the answer to what was `written`: None, or a refusal. `known`: the watch has shown the object before.
+    /// `shown`: this replica shows what was asked for, whatever else the object waits for.
     pub(super) async fn answer(
         &self,
         written: &CustomerMasterKey,
         known: bool,
         not_found: &Failure,
         answered: impl Fn(&CustomerMasterKey) -> Answer,
+        shown: impl Fn() -> bool,
     ) -> Result<Option<Refusal>, Failure> {
         let (namespace, name) = (written.namespace().unwrap_or_default(), written.name_any());
         let deadline = Instant::now() + self.settings.wait;
@@ -209,9 +212,10 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
             let last = match object.filter(|_| is_same).map(&answered) {
                 Some(Answer::Done) => return Ok(None),
                 Some(Answer::Refused(refusal)) => return Ok(Some(refusal)),
-                Some(Answer::NotYet(last)) => last,
+                Some(Answer::Waiting(_)) if shown() => return Ok(None),
+                Some(Answer::Waiting(last)) => last,
                 None if known && seen.is_none() => return Err(not_found.clone()),
-                None => String::new(),
+                Some(Answer::NotYet) | None => String::new(),
             };
             if Instant::now() >= deadline {
                 return Err(not_carried_out(written, self.settings.wait, &last));

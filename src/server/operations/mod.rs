@@ -14,6 +14,7 @@ mod import;
 mod key_reference;
 mod lifecycle;
 mod live;
+mod material_secret;
 mod rotate;
 mod tags;
 
@@ -78,6 +79,7 @@ pub struct Kms<C, S> {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     settings: OperationSettings,
+    key_pairs: import::KeyPairs,
 }
 
 impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
@@ -92,12 +94,40 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
     ) -> Self {
         let permissions = Permissions::new(cluster.clone(), clock.clone(), settings.max_staleness);
         let contact = Arc::new(Contact::new(clock.clone(), settings.max_staleness));
-        Self { cluster, store, permissions, contact, clock, random, settings }
+        Self { cluster, store, permissions, contact, clock, random, settings, key_pairs: import::KeyPairs::default() }
     }
 
     /// Whether this replica is in contact with the API server: [`staleness::keep`] has to be run on it.
     #[must_use]
     pub fn contact(&self) -> &Arc<Contact> {
         &self.contact
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::Call;
+
+    fn is_send(_: impl Send) {}
+
+    /// A connection is served by a task that moves between threads: this has to compile.
+    #[allow(dead_code, reason = "it need not run")]
+    fn calls_move_between_threads<C: EndpointCluster, S: KeyStore>(kms: &Kms<C, S>, call: &mut Call) {
+        let key = KeyReference::Unknown("");
+        let material = MaterialToImport { encrypted_key_material: &[], import_token: "", expire_time: None };
+        let (algorithm, spec) = (crate::kms::WrappingAlgorithm::RsaesOaepSha256, crate::kms::WrappingKeySpec::Rsa2048);
+        is_send(kms.create_key(call, &NewKeyDeclaration::default()));
+        is_send(kms.enable_key(call, &key));
+        is_send(kms.schedule_key_deletion(call, &key, None));
+        is_send(kms.cancel_key_deletion(call, &key));
+        is_send(kms.update_rotation_policy(call, &key, RotationPolicy::Never));
+        is_send(kms.tag_resource(call, &key, &std::collections::BTreeMap::new()));
+        is_send(kms.rotate(call, &key));
+        is_send(kms.update_alias(call, "", &key));
+        is_send(kms.get_parameters_for_import(call, &key, algorithm, spec));
+        is_send(kms.import_key_material(call, &key, material));
+        is_send(kms.delete_key_material(call, &key));
+        is_send(kms.list_aliases(call, None));
     }
 }

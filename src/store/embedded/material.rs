@@ -7,7 +7,7 @@ use crate::{
     cluster::Secrets,
     crypto::{self as primitives, KeyMaterial, WrapContext, Wrapped},
     kms::{
-        KeyRecord, KeyStep,
+        KeyRecord, KeyStep, WrappingAlgorithm,
         key_record::{ImportedMaterial, MaterialCheck, RecordVersion, to_seconds},
     },
     store::{ImportRefusal, MaterialImport, StoreError},
@@ -52,6 +52,23 @@ impl<S: Secrets> EmbeddedStore<S> {
                 on_demand: false,
             },
         })
+    }
+
+    /// Whether material could be imported, and the algorithm that its token is for.
+    pub(super) fn checked(
+        &self,
+        record: &KeyRecord,
+        token: &str,
+        encrypted: &[u8],
+    ) -> Result<WrappingAlgorithm, StoreError> {
+        let key_id = record.key_id;
+        let algorithm = self.ring.import_token_algorithm(token, key_id).map_err(ImportRefusal::from)?;
+        let key = self.ring.open_import_token(token, key_id, algorithm, self.clock.now());
+        let material = key.map_err(ImportRefusal::from)?.unwrap(encrypted).map_err(|_| ImportRefusal::Invalid)?;
+        match &record.imported {
+            Some(before) if !self.is_same(record, before, &material)? => Err(ImportRefusal::Different.into()),
+            _ => Ok(algorithm),
+        }
     }
 
     /// The material itself, decrypted if need be.

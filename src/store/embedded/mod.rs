@@ -37,11 +37,11 @@ use crate::{
     clock::Clock,
     cluster::{ApiError, Secrets},
     crypto::{
-        BlobError, BlobHeader, BlobKeys, CryptoError, KeyMaterial, Plaintext, Random, RootKeyId, RootKeyRing,
-        WrapContext, parse_header,
+        BlobError, BlobHeader, BlobKeys, CryptoError, ImportParameters, KeyMaterial, Plaintext, Random, RootKeyId,
+        RootKeyRing, WrapContext, parse_header,
     },
     kms::{
-        Dialect, EncryptionContext, KeyRecord, KeyStep, Operation, Owner,
+        Dialect, EncryptionContext, KeyRecord, KeyStep, Operation, Owner, WrappingAlgorithm, WrappingKeySpec,
         key_record::RecordVersion,
         limits::{PendingDeletionDays, ROTATION_INTERVAL_DAYS},
     },
@@ -328,6 +328,20 @@ impl<S: Secrets> KeyStore for EmbeddedStore<S> {
         }
         let record = key.record.apply_all(&steps, self.clock.now())?;
         self.replace(key, &record).await
+    }
+
+    fn import_parameters(
+        &self,
+        key_id: Uuid,
+        algorithm: WrappingAlgorithm,
+        key_spec: WrappingKeySpec,
+    ) -> Result<ImportParameters, StoreError> {
+        let made = self.ring.issue_import_token(&*self.random, key_id, algorithm, key_spec, self.clock.now());
+        made.map_err(|error| StoreError::Crypto(error.to_string()))
+    }
+
+    fn check_material(&self, key: &StoredKey, token: &str, encrypted: &[u8]) -> Result<WrappingAlgorithm, StoreError> {
+        self.checked(&key.record, token, encrypted)
     }
 
     async fn alias(&self, slot: &AliasSlot, freshness: Freshness) -> Result<Option<AliasClaim>, StoreError> {

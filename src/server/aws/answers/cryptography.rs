@@ -11,7 +11,7 @@ use crate::{
             requests::{CryptographyInput, Decrypt, Encrypt, GenerateDataKey, ReEncrypt},
             responses::{SYMMETRIC_DEFAULT, key_material_id},
         },
-        operations::{EndpointCluster, KeyReference, Kms},
+        operations::{Decrypted, Encrypted, EndpointCluster, GeneratedKey, KeyReference, Kms, ReEncrypted},
     },
     store::KeyStore,
 };
@@ -41,13 +41,8 @@ async fn encrypt<C: EndpointCluster, S: KeyStore>(
     request: Encrypt<'_>,
 ) -> Result<Body, Failure> {
     let Encrypt { key_id, context, plaintext, dry_run } = request;
-    let encrypted = kms.encrypt(call, &KeyReference::parse(&key_id), &context, &plaintext).await?;
-    finish(dry_run)?;
-    Ok(object(&[
-        ("CiphertextBlob", Member::Blob(&encrypted.ciphertext_blob)),
-        ("KeyId", Member::Text(&arn(&encrypted.key))),
-        ("EncryptionAlgorithm", Member::Text(SYMMETRIC_DEFAULT)),
-    ]))
+    let answer = kms.encrypt(call, &KeyReference::parse(&key_id), &context, &plaintext).await?;
+    unless(dry_run, || encrypted(&answer))
 }
 
 async fn decrypt<C: EndpointCluster, S: KeyStore>(
@@ -57,14 +52,8 @@ async fn decrypt<C: EndpointCluster, S: KeyStore>(
 ) -> Result<Body, Failure> {
     let Decrypt { key_id, context, ciphertext_blob, dry_run } = request;
     let key = key_id.as_deref().map(KeyReference::parse);
-    let decrypted = kms.decrypt(call, key.as_ref(), &context, &ciphertext_blob).await?;
-    finish(dry_run)?;
-    Ok(object(&[
-        ("KeyId", Member::Text(&arn(&decrypted.key))),
-        ("Plaintext", Member::Blob(decrypted.plaintext.expose())),
-        ("EncryptionAlgorithm", Member::Text(SYMMETRIC_DEFAULT)),
-        ("KeyMaterialId", Member::Text(&key_material_id(decrypted.key_version_id))),
-    ]))
+    let answer = kms.decrypt(call, key.as_ref(), &context, &ciphertext_blob).await?;
+    unless(dry_run, || decrypted(&answer))
 }
 
 async fn re_encrypt<C: EndpointCluster, S: KeyStore>(
@@ -75,18 +64,8 @@ async fn re_encrypt<C: EndpointCluster, S: KeyStore>(
     let source_key = request.source_key_id.as_deref().map(KeyReference::parse);
     let destination_key = KeyReference::parse(&request.destination_key_id);
     let source = (source_key.as_ref(), &request.source_context, request.ciphertext_blob.as_slice());
-    let moved = kms.re_encrypt(call, source, (&destination_key, &request.destination_context)).await?;
-    finish(request.dry_run)?;
-    let destination = &moved.destination;
-    Ok(object(&[
-        ("CiphertextBlob", Member::Blob(&destination.ciphertext_blob)),
-        ("SourceKeyId", Member::Text(&arn(&moved.source))),
-        ("KeyId", Member::Text(&arn(&destination.key))),
-        ("SourceEncryptionAlgorithm", Member::Text(SYMMETRIC_DEFAULT)),
-        ("DestinationEncryptionAlgorithm", Member::Text(SYMMETRIC_DEFAULT)),
-        ("SourceKeyMaterialId", Member::Text(&key_material_id(moved.source_version_id))),
-        ("DestinationKeyMaterialId", Member::Text(&key_material_id(destination.key_version_id))),
-    ]))
+    let answer = kms.re_encrypt(call, source, (&destination_key, &request.destination_context)).await?;
+    unless(request.dry_run, || re_encrypted(&answer))
 }
 
 async fn generate_data_key<C: EndpointCluster, S: KeyStore>(
@@ -96,24 +75,61 @@ async fn generate_data_key<C: EndpointCluster, S: KeyStore>(
     with_plaintext: bool,
 ) -> Result<Body, Failure> {
     let GenerateDataKey { key_id, context, length, dry_run } = request;
-    let generated = kms.generate_data_key(call, &KeyReference::parse(&key_id), &context, length).await?;
-    finish(dry_run)?;
-    let encrypted = &generated.encrypted;
+    let answer = kms.generate_data_key(call, &KeyReference::parse(&key_id), &context, length).await?;
+    unless(dry_run, || generated(&answer, with_plaintext))
+}
+
+/// The answer, unless it is a dry run: one that has come this far would have worked.
+fn unless(dry_run: bool, answer: impl FnOnce() -> Body) -> Result<Body, Failure> {
+    if dry_run { Err(Failure::DryRun) } else { Ok(answer()) }
+}
+
+/// What Encrypt answers.
+pub(in crate::server::aws) fn encrypted(answer: &Encrypted) -> Body {
+    object(&[
+        ("CiphertextBlob", Member::Blob(&answer.ciphertext_blob)),
+        ("KeyId", Member::Text(&arn(&answer.key))),
+        ("EncryptionAlgorithm", Member::Text(SYMMETRIC_DEFAULT)),
+    ])
+}
+
+/// What Decrypt answers.
+pub(in crate::server::aws) fn decrypted(answer: &Decrypted) -> Body {
+    object(&[
+        ("KeyId", Member::Text(&arn(&answer.key))),
+        ("Plaintext", Member::Blob(answer.plaintext.expose())),
+        ("EncryptionAlgorithm", Member::Text(SYMMETRIC_DEFAULT)),
+        ("KeyMaterialId", Member::Text(&key_material_id(answer.key_version_id))),
+    ])
+}
+
+/// What ReEncrypt answers.
+pub(in crate::server::aws) fn re_encrypted(answer: &ReEncrypted) -> Body {
+    let destination = &answer.destination;
+    object(&[
+        ("CiphertextBlob", Member::Blob(&destination.ciphertext_blob)),
+        ("SourceKeyId", Member::Text(&arn(&answer.source))),
+        ("KeyId", Member::Text(&arn(&destination.key))),
+        ("SourceEncryptionAlgorithm", Member::Text(SYMMETRIC_DEFAULT)),
+        ("DestinationEncryptionAlgorithm", Member::Text(SYMMETRIC_DEFAULT)),
+        ("SourceKeyMaterialId", Member::Text(&key_material_id(answer.source_version_id))),
+        ("DestinationKeyMaterialId", Member::Text(&key_material_id(destination.key_version_id))),
+    ])
+}
+
+/// What GenerateDataKey and GenerateDataKeyWithoutPlaintext answer.
+pub(in crate::server::aws) fn generated(answer: &GeneratedKey, with_plaintext: bool) -> Body {
+    let GeneratedKey { encrypted, plaintext } = answer;
     let key_id = arn(&encrypted.key);
     let key_material_id = key_material_id(encrypted.key_version_id);
     let members = [
         ("CiphertextBlob", Member::Blob(&encrypted.ciphertext_blob)),
         ("KeyId", Member::Text(&key_id)),
         ("KeyMaterialId", Member::Text(&key_material_id)),
-        ("Plaintext", Member::Blob(generated.plaintext.expose())),
+        ("Plaintext", Member::Blob(plaintext.expose())),
     ];
     let shown = if with_plaintext { members.len() } else { members.len() - 1 };
-    Ok(object(&members[..shown]))
-}
-
-/// A dry run has come this far: the call would have worked.
-fn finish(dry_run: bool) -> Result<(), Failure> {
-    if dry_run { Err(Failure::DryRun) } else { Ok(()) }
+    object(&members[..shown])
 }
 
 fn arn(key: &ResourceName) -> String {

@@ -1,7 +1,7 @@
 //! The operations, from a typed input to the body of the answer: each asks the operations that both dialects share, and
 //! renders what they answer.
 
-mod cryptography;
+pub(super) mod cryptography;
 mod import;
 mod keys;
 mod lists;

@@ -85,7 +85,7 @@ impl<'a> Members<'a> {
         Ok(GetParametersForImport {
             key_id,
             algorithm: wrapping_algorithm(&algorithm)?,
-            key_spec: key_spec_of(&key_spec)?,
+            key_spec: wrapping_key_spec(&key_spec)?,
         })
     }
 
@@ -109,21 +109,13 @@ fn key(key_id: Option<Text<'_>>) -> Result<Text<'_>, Failure> {
     Ok(key_id)
 }
 
-/// The algorithms of AWS's API. RSAES_PKCS1_V1_5 is retired there as well, and SM2 is of its regions in China.
+/// RSAES_PKCS1_V1_5 is retired in AWS as well, and SM2 is of its regions in China: neither is a value here.
 fn wrapping_algorithm(name: &str) -> Result<WrappingAlgorithm, Failure> {
-    let retired = ["RSAES_PKCS1_V1_5", "SM2PKE"].map(|name| (name, None));
-    let served = WrappingAlgorithm::ALL.map(|algorithm| (algorithm.as_str(), Some(algorithm)));
-    let all: Vec<_> = served.into_iter().chain(retired).collect();
-    limits::one_of("WrappingAlgorithm", name, &all)?.ok_or_else(|| {
-        Failure::Unsupported(format!("WrappingAlgorithm {name} is not supported: use RSAES_OAEP_SHA_256."))
-    })
+    limits::one_of("WrappingAlgorithm", name, &WrappingAlgorithm::ALL.map(|algorithm| (algorithm.as_str(), algorithm)))
 }
 
-fn key_spec_of(name: &str) -> Result<WrappingKeySpec, Failure> {
-    let served = WrappingKeySpec::ALL.map(|spec| (spec.as_str(), Some(spec)));
-    let all: Vec<_> = served.into_iter().chain([("SM2", None)]).collect();
-    limits::one_of("WrappingKeySpec", name, &all)?
-        .ok_or_else(|| Failure::Unsupported(format!("WrappingKeySpec {name} is not supported: use RSA_2048.")))
+fn wrapping_key_spec(name: &str) -> Result<WrappingKeySpec, Failure> {
+    limits::one_of("WrappingKeySpec", name, &WrappingKeySpec::ALL.map(|spec| (spec.as_str(), spec)))
 }
 
 /// When the material expires. It does, unless the request says that it does not.

@@ -121,8 +121,9 @@ impl<'a> Members<'a> {
     }
 
     fn key_with_policy(&mut self) -> Result<Text<'a>, Failure> {
-        if let Some(name) = &self.policy_name {
-            limits::one_of("PolicyName", name, &[(policy::NAME, ())])?;
+        if self.policy_name.as_deref().is_some_and(|name| name != policy::NAME) {
+            let problem = "no such policy exists: every key has one, default".to_owned();
+            return Err(Failure::InvalidParameter { name: "PolicyName", problem });
         }
         self.key()
     }

@@ -11,7 +11,7 @@ mod lists;
 mod values;
 
 pub(super) use cryptography::{CryptographyInput, Decrypt, Encrypt, GenerateDataKey, ReEncrypt};
-pub(super) use import::{GetParametersForImport, ImportInput, ImportKeyMaterial};
+pub(super) use import::{ImportInput, ImportKeyMaterial};
 pub(super) use keys::{KeyInput, NewAlias};
 pub(super) use lists::{ListInput, RotationsToList};
 use serde::Deserialize;
