@@ -11,7 +11,8 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use cmk_operator::crypto::{
-    AccessKeyContext, BlobError, BlobHeader, BlobKeys, KeyMaterial, Random, RandomError, RootKey, RootKeyRing, WrapContext, parse_header,
+    AccessKeyContext, BlobError, BlobHeader, BlobKeys, KeyMaterial, Random, RandomError, RootKey, RootKeyRing,
+    WrapContext, parse_header,
 };
 use cmk_operator::kms::encryption_context::EncryptionContext;
 use serde::Deserialize;

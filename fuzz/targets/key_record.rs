@@ -11,5 +11,5 @@ pub fn run(data: &[u8]) {
         let _ = (record.state(now), record.has_expired(now), record.automatic_rotation(now), record.is_due(now));
         let _ = record.next_rotation(now);
     }
-    let _ = (record.is_tombstone(), record.is_service_managed(), record.primary_version(), record.is_unmade());
+    let _ = (record.is_tombstone(), record.is_service_managed(), record.primary_version());
 }

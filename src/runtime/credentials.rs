@@ -23,11 +23,14 @@ use super::{
     watches::{SecretEvent, api, config, persistent, secrets},
 };
 use crate::{
-    access_keys::{AccessKeyOwner, AccessKeyView, Listed, Subject},
+    access_keys::{AccessKeyView, Listed, Subject},
     api::{AccessKey, metadata},
     cluster::{Cluster, Objects, Secrets},
     controller::{Context, access_key::leftovers},
-    store::{AccessKeyStore, embedded::EmbeddedStore},
+    store::{
+        AccessKeyStore,
+        embedded::{EmbeddedStore, inspect::access_key_owner},
+    },
 };
 
 /// How often to look for records without an `AccessKey` when nothing says that there is one.
@@ -79,23 +82,23 @@ pub async fn follow<S: Secrets>(
 /// Watches the records of access keys.
 async fn records<S: Secrets>(client: Client, namespace: String, fed: &Credentialed<S>, ready: watch::Sender<bool>) {
     let Credentialed { store, view, triggers, .. } = fed;
-    let tell = |owner: &AccessKeyOwner| triggers.access_key(&owner.namespace, &owner.name);
+    let tell = |(namespace, name): (String, String)| triggers.access_key(&namespace, &name);
     let seen = |event: SecretEvent| match event {
         SecretEvent::There(secret) => {
-            let opened = store.note_access_key(&secret);
-            let opened = opened.inspect(|opened| tell(&opened.record.owner)).inspect_err(|error| {
+            let opened = store.note_access_key(&secret).inspect_err(|error| {
                 let secret = secret.name_any();
                 tracing::error!(%error, secret, "the record of an access key can't be used: it is not valid");
             });
             view.record(&secret.name_any(), opened.ok());
+            access_key_owner(&secret).into_iter().for_each(tell);
         }
         SecretEvent::Gone(secret) => {
             view.record(&secret.name_any(), None);
-            store.note_access_key_deleted(&secret.name_any()).iter().for_each(tell);
+            store.note_access_key_deleted(&secret.name_any()).into_iter().for_each(tell);
         }
         SecretEvent::Exactly(names) => {
             view.records_exactly(&names);
-            store.note_all_access_keys(&names).iter().for_each(tell);
+            store.note_all_access_keys(&names).into_iter().for_each(tell);
         }
     };
     secrets("access keys", client, namespace, metadata::ACCESS_KEY_TYPE, seen, ready).await;

@@ -13,6 +13,6 @@ mod root_key_guard;
 mod root_key_rewrap;
 pub mod shutdown;
 pub mod telemetry;
-mod triggers;
+pub mod triggers;
 pub mod verify;
 mod watches;

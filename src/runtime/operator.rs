@@ -73,7 +73,11 @@ impl From<&RunArguments> for Settings {
     fn from(arguments: &RunArguments) -> Self {
         let namespace = arguments.namespace.namespace.clone();
         Self {
-            kms_url: arguments.kms.kms_url.clone().unwrap_or_else(|| format!("https://cmk-operator-kms.{namespace}.svc")),
+            kms_url: arguments
+                .kms
+                .kms_url
+                .clone()
+                .unwrap_or_else(|| format!("https://cmk-operator-kms.{namespace}.svc")),
             namespace,
             watch_namespaces: arguments.watch_namespaces.clone(),
             root_key_files: arguments.root_key.root_key_files.clone(),

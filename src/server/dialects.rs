@@ -6,14 +6,11 @@ use uuid::Uuid;
 
 use super::{
     Call, Failure, Reply, Request,
-    alibaba::{ParameterError, Parameters},
+    alibaba::{self, Format, ParameterError, Parameters},
     aws,
     operations::{EndpointCluster, Kms},
 };
 use crate::{kms::Dialect, store::KeyStore};
-
-/// The header that names it in the Alibaba dialect, where the signature is in a header as well.
-const ACS_ACTION: &str = "x-acs-action";
 
 /// What a request asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,21 +27,12 @@ pub(super) enum Asked<'r> {
 
 /// What a request asks for. Only what a signature of the dialect covers counts.
 pub(super) fn asked<'r>(request: &'r Request, parameters: &'r Parameters<'_>) -> Asked<'r> {
-    match (aws::operation_of(request), alibaba_action(request, parameters)) {
+    match (aws::operation_of(request), alibaba::action_of(request, parameters)) {
         (Some(_), Some(_)) => Asked::Both,
         (Some(operation), None) => Asked::Aws(operation),
         (None, Some(action)) => Asked::Alibaba(action),
         (None, None) => Asked::Nothing,
     }
-}
-
-fn alibaba_action<'r>(request: &'r Request, parameters: &'r Parameters<'_>) -> Option<&'r str> {
-    let by_header = || {
-        let authorization = request.header("authorization")?;
-        let signs_headers = authorization.starts_with("ACS3-") || authorization.starts_with("Bearer ");
-        signs_headers.then(|| request.header(ACS_ACTION)).flatten()
-    };
-    parameters.get("Action").or_else(by_header)
 }
 
 /// The dialect of a request whose parameters can't be read.
@@ -65,7 +53,7 @@ pub(super) fn form(request: &Request) -> Result<&str, ParameterError> {
 pub(super) fn known(dialect: Dialect, operation: &str) -> Option<&'static str> {
     match dialect {
         Dialect::Aws => aws::known(operation),
-        Dialect::Alibaba => None,
+        Dialect::Alibaba => alibaba::known(operation),
     }
 }
 
@@ -74,14 +62,12 @@ pub(super) async fn answer<C: EndpointCluster, S: KeyStore>(
     kms: &Kms<C, S>,
     call: &mut Call,
     operation: &str,
-    parameters: &Parameters<'_>,
-    body: &[u8],
+    (request, parameters): (&Request, &Parameters<'_>),
     request_id: Uuid,
 ) -> Result<Reply, Failure> {
-    let _ = (parameters, request_id);
     match call.dialect {
-        Dialect::Aws => aws::answer(kms, call, operation, body).await,
-        Dialect::Alibaba => Err(Failure::UnknownOperation(operation.to_owned())),
+        Dialect::Aws => aws::answer(kms, call, operation, &request.body).await,
+        Dialect::Alibaba => alibaba::answer(kms, call, operation, request, parameters, request_id).await,
     }
 }
 
@@ -93,14 +79,12 @@ pub(super) fn refuse(
     parameters: &Parameters<'_>,
     request_id: Uuid,
 ) -> Reply {
-    let _ = (request, parameters);
-    if dialect == Dialect::Aws {
-        return aws::refuse(failure, request_id);
-    }
-    Reply {
-        status: hyper::StatusCode::BAD_REQUEST,
-        content_type: "text/plain; charset=utf-8",
-        body: zeroize::Zeroizing::new(failure.to_string().into_bytes()),
+    match dialect {
+        Dialect::Aws => aws::refuse(failure, request_id),
+        Dialect::Alibaba => {
+            let host = request.header("host").unwrap_or_default();
+            alibaba::refuse(failure, Format::of(parameters, request), host, request_id)
+        }
     }
 }
 

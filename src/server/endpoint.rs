@@ -147,7 +147,7 @@ impl<C: EndpointCluster, S: KeyStore> Endpoint<C, S> {
         let work = async {
             let caller = self.authenticate(dialect, request, parameters).await?;
             let call = entry.call.insert(Call::new(caller, dialect));
-            dialects::answer(&self.kms, call, operation, parameters, &request.body, request_id).await
+            dialects::answer(&self.kms, call, operation, (request, parameters), request_id).await
         };
         match tokio::time::timeout(self.patience, work).await {
             Ok(done) => done,

@@ -127,7 +127,7 @@ def rotation() -> list[Row]:
 
 
 def life() -> list[Row]:
-    to_deletion = {state: ("PendingDeletion",) for state in ("Enabled", "Disabled", "PendingImport")}
+    to_deletion = dict.fromkeys(("Enabled", "Disabled", "PendingImport"), ("PendingDeletion",))
     schedule = on_key("ScheduleKeyDeletion", PendingWindowInDays=7)
     cancelled = {"PendingDeletion": ("Enabled",)}
     return [
@@ -148,7 +148,9 @@ def metadata() -> list[Row]:
         Row("UpdateKeyDescription", on_key("UpdateKeyDescription", Description="changed"), outcomes),
         Row("TagResource", on_key("TagResource", Tags=tags), outcomes),
         Row("UntagResource", on_key("UntagResource", TagKeys=json.dumps(["stage"])), outcomes),
-        Row("SetDeletionProtection", protection(True), outcomes, undo=lambda stage, key: _ignore(unprotect(stage, key))),
+        Row(
+            "SetDeletionProtection", protection(True), outcomes, undo=lambda stage, key: _ignore(unprotect(stage, key))
+        ),
     ]
 
 

@@ -17,36 +17,14 @@ import os
 import re
 import sys
 import uuid
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from alibaba_checks import CONTEXT, MISSING, b64, check_in_days, check_metadata, check_sealed, check_version
+from alibaba_xml import XmlTour
 from drivers import AlibabaV1Kms, AlibabaV3Kms, Answer, Kms
 from harness import ApiError, Config, Mismatch, Report, equal, expect, in_parallel, refused, steps, wrapped
-
-UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-TIME = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-CONTEXT = {"app": "shop + co", "stadt": "Köln/Ü~*", "empty": ""}
-MISSING = "00000000-0000-4000-8000-000000000000"
-# What the example of CreateKey shows, in its order, and what newer versions of the API add.
-FIRST_FIELDS = (
-    "CreationDate",
-    "Description",
-    "KeyId",
-    "KeyState",
-    "KeyUsage",
-    "DeleteDate",
-    "Creator",
-    "Arn",
-    "Origin",
-    "MaterialExpireTime",
-)
-NEWER_FIELDS = {"KeySpec": "Aliyun_AES_256", "ProtectionLevel": "SOFTWARE", "AutomaticRotation": "Disabled"}
-
-
-def b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 class Tour:
@@ -189,7 +167,9 @@ class Tour:
                 ("GenerateDataKey", {}),
                 ("GenerateDataKeyWithoutPlaintext", {}),
             ):
-                equal(f"KeyId of {operation} with {name}", self.call(operation, KeyId=name, **more)["KeyId"], key["KeyId"])
+                equal(
+                    f"KeyId of {operation} with {name}", self.call(operation, KeyId=name, **more)["KeyId"], key["KeyId"]
+                )
 
     def unknown_keys(self) -> None:
         arn = self._new_key()["Arn"].rpartition("/")[0]
@@ -377,7 +357,11 @@ class Tour:
         new = self.call("Encrypt", KeyId=key["KeyId"], Plaintext=b64(b"new"))
         equal("the version that encrypts", new["KeyVersionId"], version["KeyVersionId"])
         opened = self.call("Decrypt", CiphertextBlob=old["CiphertextBlob"])
-        equal("the old plaintext and version", (opened["Plaintext"], opened["KeyVersionId"]), (b64(b"old"), old["KeyVersionId"]))
+        equal(
+            "the old plaintext and version",
+            (opened["Plaintext"], opened["KeyVersionId"]),
+            (b64(b"old"), old["KeyVersionId"]),
+        )
         self.call("CreateKeyVersion", KeyId=key["KeyId"])
         listed = list(self._pages("ListKeyVersions", "KeyVersions", "KeyVersion", KeyId=key["KeyId"]))
         equal("the number of versions", len({entry["KeyVersionId"] for entry in listed}), 3)
@@ -474,69 +458,6 @@ class Tour:
             expect(400 <= error.status < 500 and bool(error.message), f"got {error}, wanted a 4xx with a sentence")
             return
         raise Mismatch("ListSecrets succeeded")
-
-
-class XmlTour:
-    """What the old SDK gets where it asks for XML."""
-
-    def __init__(self, kms: AlibabaV1Kms) -> None:
-        self.kms = kms
-
-    def create_key(self) -> None:
-        root = self.kms.call_xml("CreateKey", Description="a < b & “c”")
-        equal("the root", root.tag, "KMS")
-        expect(bool(UUID.fullmatch(root.findtext("RequestId", ""))), "RequestId is no UUID")
-        metadata = {child.tag: child.text or "" for child in root.find("KeyMetadata") or []}
-        check_metadata(metadata, Description="a < b & “c”", KeyState="Enabled", Origin="Aliyun_KMS")
-
-    def round_trip(self) -> None:
-        key_id = self.kms.call("CreateKey")["KeyMetadata"]["KeyId"]
-        sealed = self.kms.call_xml("Encrypt", KeyId=key_id, Plaintext=b64(b"xml"), EncryptionContext=CONTEXT)
-        blob = sealed.findtext("CiphertextBlob", "")
-        opened = self.kms.call_xml("Decrypt", CiphertextBlob=blob, EncryptionContext=CONTEXT)
-        equal("Plaintext", opened.findtext("Plaintext"), b64(b"xml"))
-        listed = self.kms.call_xml("ListKeys", PageSize=100)
-        expect(len(listed.findall("Keys/Key/KeyId")) > 0, f"ListKeys is {ElementTree.tostring(listed)!r:.200}")
-
-    def error(self) -> None:
-        root = self.kms.call_xml("DescribeKey", KeyId=MISSING)
-        got = (root.tag, root.findtext("HttpStatus"), root.findtext("Code"))
-        equal("the error", got, ("KMS", "404", "Forbidden.KeyNotFound"))
-        expect(bool(root.findtext("Message") and root.findtext("RequestId")), "Message or RequestId is missing")
-
-
-def check_metadata(got: Answer, **wanted: object) -> None:
-    for name in FIRST_FIELDS:
-        expect(name in got, f"{name} is missing in the metadata {sorted(got)}")
-    for name, value in {"KeyUsage": "ENCRYPT/DECRYPT", "DeleteDate": "", "MaterialExpireTime": "", **wanted}.items():
-        equal(name, got[name], value)
-    for name, value in NEWER_FIELDS.items():
-        equal(name, got.get(name), value)
-    if got["KeyState"] != "PendingImport":
-        expect(bool(UUID.fullmatch(got["PrimaryKeyVersion"])), f"PrimaryKeyVersion is {got['PrimaryKeyVersion']!r}")
-    expect(bool(UUID.fullmatch(got["KeyId"])), f"KeyId is {got['KeyId']}, which is no UUID")
-    expect(bool(TIME.fullmatch(got["CreationDate"])), f"CreationDate is {got['CreationDate']}")
-    arn = rf"acs:kms:[a-z0-9-]+:{re.escape(got['Creator'])}:key/{got['KeyId']}"
-    expect(bool(re.fullmatch(arn, got["Arn"])), f"Arn is {got['Arn']}, wanted {arn}")
-
-
-def check_sealed(got: Answer, key: Answer) -> None:
-    equal("KeyId", got["KeyId"], key["KeyId"])
-    expect(bool(UUID.fullmatch(got["KeyVersionId"])), f"KeyVersionId is {got['KeyVersionId']}")
-    expect(len(base64.b64decode(got["CiphertextBlob"], validate=True)) > 16, "CiphertextBlob is too short for one")
-
-
-def check_version(got: Answer, key: Answer) -> None:
-    equal("KeyId", got["KeyId"], key["KeyId"])
-    expect(bool(UUID.fullmatch(got["KeyVersionId"])), f"KeyVersionId is {got['KeyVersionId']}")
-    expect(bool(TIME.fullmatch(got["CreationDate"])), f"CreationDate is {got['CreationDate']}")
-
-
-def check_in_days(what: str, got: str, days: int) -> None:
-    """Within ten minutes, for the clocks of two machines."""
-    expect(bool(TIME.fullmatch(got)), f"{what} is {got!r}, which is no time")
-    off = abs(datetime.fromisoformat(got) - datetime.now(UTC) - timedelta(days=days))
-    expect(off < timedelta(minutes=10), f"{what} is {got}, wanted {days} days from now")
 
 
 def main() -> int:

@@ -101,7 +101,7 @@ def cryptography() -> list[Row]:
 
 def life() -> list[Row]:
     schedule = on_key("ScheduleKeyDeletion", PendingWindowInDays=7)
-    to_deletion = {state: ("PendingDeletion",) for state in ("Enabled", "Disabled", "PendingImport")}
+    to_deletion = dict.fromkeys(("Enabled", "Disabled", "PendingImport"), ("PendingDeletion",))
     return [
         Row("EnableKey", on_key("EnableKey"), row((OK, OK, PD, PI)), after={"Disabled": ("Enabled",)}),
         Row("DisableKey", on_key("DisableKey"), row((OK, OK, PD, PI)), after={"Enabled": ("Disabled",)}),

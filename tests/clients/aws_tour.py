@@ -194,7 +194,9 @@ class Tour:
 
     def re_encrypt(self) -> None:
         source, target = self._new_key(), self._new_key()
-        blob = self.call("Encrypt", KeyId=source["KeyId"], Plaintext=b"moved", EncryptionContext=CONTEXT)["CiphertextBlob"]
+        blob = self.call("Encrypt", KeyId=source["KeyId"], Plaintext=b"moved", EncryptionContext=CONTEXT)[
+            "CiphertextBlob"
+        ]
         contexts = {"SourceEncryptionContext": CONTEXT, "DestinationEncryptionContext": {"new": "context"}}
         moved = self.call("ReEncrypt", CiphertextBlob=blob, DestinationKeyId=target["KeyId"], **contexts)
         equal("KeyId, SourceKeyId", (moved["KeyId"], moved["SourceKeyId"]), (target["Arn"], source["Arn"]))
@@ -282,7 +284,11 @@ class Tour:
         equal("the tags", self._tags(key_id, 2), {"team": "shop + co/ü", "k0": "", "k1": "", "k2": ""})
         equal("UntagResource", self.call("UntagResource", KeyId=key_id, TagKeys=["k0", "none"]), {})
         equal("the tags", self._tags(key_id, 50), {"team": "shop + co/ü", "k1": "", "k2": ""})
-        for bad in ({"TagKey": "", "TagValue": ""}, {"TagKey": "x" * 129, "TagValue": ""}, {"TagKey": "x", "TagValue": "x" * 257}):
+        for bad in (
+            {"TagKey": "", "TagValue": ""},
+            {"TagKey": "x" * 129, "TagValue": ""},
+            {"TagKey": "x", "TagValue": "x" * 257},
+        ):
             self._refused("ValidationException", "TagResource", KeyId=key_id, Tags=[bad])
         double = [{"TagKey": "x", "TagValue": value} for value in "ab"]
         self._refused("TagException", "TagResource", KeyId=key_id, Tags=double)

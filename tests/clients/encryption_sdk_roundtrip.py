@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The AWS Encryption SDK encrypts and decrypts a message under keys of the endpoint.
 
-    encryption_sdk_roundtrip.py [CONFIG.json]      (else the JSON is on stdin; see harness.Config)
+encryption_sdk_roundtrip.py [CONFIG.json]      (else the JSON is on stdin; see harness.Config)
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import aws_encryption_sdk
 import botocore.session
 from aws_encryption_sdk.exceptions import DecryptKeyError
+
 from drivers import AwsKms
 from harness import Config, Mismatch, Report, equal, expect, steps
 

@@ -125,7 +125,7 @@ class Report:
         """Runs one step; its failure, of whatever kind, is a line and not the end."""
         try:
             step()
-        except Exception as error:  # noqa: BLE001 - the report is where failures of every kind go
+        except Exception as error:  # the report is where failures of every kind go
             self.failed(what, error)
             return False
         with self._lock:
@@ -146,7 +146,9 @@ class Report:
         """Prints the summary, and gives the exit status."""
         seconds = time.monotonic() - self._started
         total = self._passed + self._failed
-        print(f"{self._name}: {self._passed} of {total} {self._noun} as documented, {self._failed} not, {seconds:.1f} s")
+        print(
+            f"{self._name}: {self._passed} of {total} {self._noun} as documented, {self._failed} not, {seconds:.1f} s"
+        )
         for note in self._notes:
             print(f"{self._name}: note: {note}")
         if total == 0:
@@ -202,7 +204,7 @@ def wrapped(material: bytes, public_key_der: bytes, algorithm: str = "RSAES_OAEP
     """Key material encrypted to the public key (DER SubjectPublicKeyInfo) of GetParametersForImport."""
     key = serialization.load_der_public_key(public_key_der)
     expect(isinstance(key, RSAPublicKey), f"the public key is a {type(key).__name__}, wanted RSA")
-    digest = hashes.SHA256() if algorithm.endswith("SHA_256") else hashes.SHA1()  # noqa: S303 - the API's
+    digest = hashes.SHA256() if algorithm.endswith("SHA_256") else hashes.SHA1()
     scheme = padding.OAEP(padding.MGF1(digest), digest, None)
     if not algorithm.startswith("RSA_AES_KEY_WRAP"):
         return key.encrypt(material, scheme)

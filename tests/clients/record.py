@@ -92,7 +92,12 @@ def _aws(operation: str, request: dict[str, str]) -> dict[str, object]:
         case "ScheduleKeyDeletion":
             return {**key, "DeletionDate": 1502910355.0, "KeyState": "PendingDeletion", "PendingWindowInDays": 7}
         case "GetParametersForImport":
-            return {**key, "ImportToken": _text(b"token"), "PublicKey": _text(b"key"), "ParametersValidTo": 1502910355.0}
+            return {
+                **key,
+                "ImportToken": _text(b"token"),
+                "PublicKey": _text(b"key"),
+                "ParametersValidTo": 1502910355.0,
+            }
         case _:
             return {}
 

@@ -139,8 +139,7 @@ def _body(stream: object, headers: dict[str, str]) -> tuple[bytes, str]:
 
 def _written(reply: Reply) -> bytes:
     head = (
-        f"HTTP/1.1 {reply.status} OK\r\nContent-Type: {reply.content_type}\r\n"
-        f"Content-Length: {len(reply.body)}\r\n\r\n"
+        f"HTTP/1.1 {reply.status} OK\r\nContent-Type: {reply.content_type}\r\nContent-Length: {len(reply.body)}\r\n\r\n"
     )
     return head.encode() + reply.body
 

@@ -1,8 +1,8 @@
 """Drives every cell of a state table through an SDK: the engine that both dialects' tables share.
 
-A cell is an operation on a key in a state. What it does is compared with the table: success, or error code, HTTP status and
-message; and the key's state afterwards. Keys are made by the API itself. Cells that can share a key do, one after the other,
-and each leaves the key as it found it; different keys run in parallel.
+A cell is an operation on a key in a state. What it does is compared with the table: success, or error code,
+HTTP status and message; and the key's state afterwards. Keys are made by the API itself. Cells that can share a
+key do, one after the other, and each leaves the key as it found it; different keys run in parallel.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ class Run:
                 if key is None:
                     key = self._stage.in_state(first.state, first.external, first.row.prepare)
                 self._stage.bring(key, cell.state)
-            except Exception as error:  # noqa: BLE001 - reported for each cell that can't be played
+            except Exception as error:  # reported for each cell that can't be played
                 what = "its key could not be made" if key is None else f"its key {key.id} could not be brought there"
                 self._report.failed(cell.name, Mismatch(f"not played: {what}: {described(error)}"))
                 continue
@@ -225,7 +225,9 @@ class Run:
             time.sleep(0.05)
         if late:
             self._lags.append(time.monotonic() - started)
-        allowed = cell.row.after.get(cell.state, (cell.state,)) if cell.row.outcomes[cell.state] is OK else (cell.state,)
+        allowed = (
+            cell.row.after.get(cell.state, (cell.state,)) if cell.row.outcomes[cell.state] is OK else (cell.state,)
+        )
         now = self._stage.state(key)
         if now not in allowed:
             raise Mismatch(f"afterwards the key is {now}, wanted {' or '.join(allowed)}")

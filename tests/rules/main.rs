@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access_keys;
 mod backup;
 mod bad_input;
 mod bad_manifests;

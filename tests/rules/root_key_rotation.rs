@@ -347,3 +347,34 @@ async fn section_4_verify_says_which_root_key_is_still_needed() {
     let (code, text) = told(&[&new]);
     assert!(code == Some(0) && text.contains(good), "{text}");
 }
+
+#[tokio::test]
+async fn section_4_access_keys_move_to_the_new_root_key() {
+    let (world, operator) = World::with_operator("s4-access-keys").await;
+    let account: k8s_openapi::api::core::v1::ServiceAccount =
+        serde_json::from_value(json!({"metadata": {"name": "orders-api"}})).unwrap();
+    Api::namespaced(world.client.clone(), &world.namespace).create(&PostParams::default(), &account).await.unwrap();
+    world.apply_access_key("orders", json!({"serviceAccountName": "orders-api"})).await;
+    world.access_key_ready("orders").await;
+    let delivered = world.secrets().get("orders").await.unwrap().data;
+    operator.stop().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [old, new] = old_and_new(&world, &folder);
+    let operator = world.start_with(settings(&world, &[&new, &old])).await;
+    nothing_left(&operator).await;
+    operator.stop().await.unwrap();
+
+    let (code, text) = verify(&world, &["--root-key-file", new.path.to_str().unwrap()]);
+    assert!(code == Some(0) && text.contains("1 access keys open, 0 do not"), "{text}");
+    let (code, text) = verify(&world, &["--root-key-file", old.path.to_str().unwrap()]);
+    assert!(code == Some(1) && text.contains("0 access keys open, 1 do not"), "{text}");
+    // The same access key as before.
+    let operator = world.start_with(settings(&world, &[&new])).await;
+    world.secrets().delete("orders", &DeleteParams::default()).await.unwrap();
+    eventually("the Secret to be restored", SOON, async || {
+        world.secrets().get_opt("orders").await.map_err(|e| e.to_string())?.ok_or_else(|| "it is not there".to_owned())
+    })
+    .await;
+    assert_eq!(world.secrets().get("orders").await.unwrap().data, delivered);
+    operator.stop().await.unwrap();
+}

@@ -334,7 +334,8 @@ async fn rule_7_an_uninstall_that_is_meant_goes_through() {
 
     let crds: Api<CustomResourceDefinition> = Api::all(world.client.clone());
     let allow = json!({"metadata": {"annotations": {metadata::ALLOW_CRD_DELETION: ""}}});
-    let kinds = ["datakeys", "customermasterkeys", "clusterkeystores"].map(|kind| format!("{kind}.{GROUP}"));
+    let kinds =
+        ["accesskeys", "datakeys", "customermasterkeys", "clusterkeystores"].map(|kind| format!("{kind}.{GROUP}"));
     for kind in &kinds {
         merge(&crds, kind, allow.clone()).await;
     }

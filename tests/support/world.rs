@@ -12,7 +12,8 @@ use std::{
 
 use cmk_operator::{
     api::{
-        ClusterKeyStore, CustomerMasterKey, DataKey, DataKeySpec, KeyStoreRef, conditions, crds, metadata, policies,
+        AccessKey, ClusterKeyStore, CustomerMasterKey, DataKey, DataKeySpec, KeyStoreRef, conditions, crds, metadata,
+        policies,
     },
     clock::{Clock, SystemClock},
     cluster::{KubeCluster, Views},
@@ -122,6 +123,7 @@ pub async fn install_crds(client: Client) {
     eventually("the CRDs to be served", SOON, async || {
         Api::<CustomerMasterKey>::all(client.clone()).list(&ListParams::default()).await.map_err(|e| e.to_string())?;
         Api::<DataKey>::all(client.clone()).list(&ListParams::default()).await.map_err(|e| e.to_string())?;
+        Api::<AccessKey>::all(client.clone()).list(&ListParams::default()).await.map_err(|e| e.to_string())?;
         Api::<ClusterKeyStore>::all(client.clone()).list(&ListParams::default()).await.map_err(|e| e.to_string())
     })
     .await;
@@ -362,6 +364,10 @@ impl World {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
+    pub fn access_keys(&self) -> Api<AccessKey> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
     pub fn secrets(&self) -> Api<Secret> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
@@ -411,6 +417,21 @@ impl World {
     /// Waits until a condition of the data key says this of its current spec.
     pub async fn data_key_says(&self, name: &str, type_: &str, status: &str, reason: &str) -> DataKey {
         says(&self.data_keys(), name, (type_, status, reason), |key| key.status.as_ref().map(|s| &s.conditions)).await
+    }
+
+    /// Creates an access key or changes its spec, as `kubectl apply --server-side` does.
+    pub async fn apply_access_key(&self, name: &str, spec: Value) -> AccessKey {
+        apply(&self.access_keys(), name, "AccessKey", spec).await.unwrap()
+    }
+
+    /// Waits until the operator has answered the access key's spec with Ready, and returns it.
+    pub async fn access_key_ready(&self, name: &str) -> AccessKey {
+        self.access_key_says(name, conditions::READY, "True", conditions::reason::AS_DECLARED).await
+    }
+
+    /// Waits until a condition of the access key says this of its current spec.
+    pub async fn access_key_says(&self, name: &str, type_: &str, status: &str, reason: &str) -> AccessKey {
+        says(&self.access_keys(), name, (type_, status, reason), |key| key.status.as_ref().map(|s| &s.conditions)).await
     }
 
     /// Deletes a key's object and waits until it is gone.

@@ -1,6 +1,5 @@
 //! Carries out what `plan` decides, a step at a time.
 
-
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use tokio::sync::watch;

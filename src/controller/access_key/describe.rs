@@ -157,8 +157,14 @@ pub fn rotated(o: &Observed, record: &AccessKeyRecord, expires: Timestamp) -> Ev
     EventNote::normal(reason::ACCESS_KEY_ROTATED, "Rotate", message)
 }
 
-/// The Event about a Secret that somebody deleted or changed.
-pub fn restored(name: &str, what: &str) -> EventNote {
-    let message = format!("Secret {name} was {what}, and holds the same access key again.");
+/// The Event about a Secret that was missing, or held something else.
+pub fn restored(name: &str, was_missing: bool) -> EventNote {
+    let message = match was_missing {
+        true => format!("Secret {name} was missing, and was made again with the same access key."),
+        false => format!(
+            "Secret {name} was changed, or the address, region or certificate of the KMS endpoint was: it holds the same \
+             access key, with what is right now."
+        ),
+    };
     EventNote::warning(reason::SECRET_RESTORED, "Deliver", message)
 }

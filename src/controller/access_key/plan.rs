@@ -147,15 +147,15 @@ fn next(o: &Observed, now: Timestamp) -> Result<Plan, Standing> {
 fn deliver(o: &Observed, record: &AccessKeyRecord, contents: &Contents<'_>) -> Result<Option<Plan>, Standing> {
     let name = o.secret_name();
     let delivered_before = o.object.status.as_ref().and_then(|s| s.secret_ref.as_ref()).map(|r| r.name.clone());
-    let plan = |step, what: &str| {
+    let plan = |step, was_missing| {
         let restored = delivered_before.as_deref() == Some(name) && o.is_settled(record);
-        let event = restored.then(|| describe::restored(name, what));
+        let event = restored.then(|| describe::restored(name, was_missing));
         Ok(Some(Plan { step, events: event.into_iter().collect() }))
     };
     match delivery::difference(&o.object, o.secret.as_ref(), contents) {
         Difference::NotOurs => Err(describe::secret_conflict(name)),
-        Difference::Missing(secret) => plan(Step::CreateSecret(secret), "missing"),
-        Difference::Changed(secret) => plan(Step::ReplaceSecret(secret), "changed"),
+        Difference::Missing(secret) => plan(Step::CreateSecret(secret), true),
+        Difference::Changed(secret) => plan(Step::ReplaceSecret(secret), false),
         Difference::Fixed => Ok(Some(Plan::just(Step::DeleteSecret))),
         Difference::None => {
             Ok(delivered_before.filter(|former| former != name).map(|former| Plan::just(Step::DeleteFormer(former))))

@@ -46,8 +46,8 @@ pub(super) fn code_of(failure: &Failure) -> (StatusCode, &'static str) {
         Failure::MissingParameter(_) => (INVALID, "MissingParameter"),
         Failure::InvalidParameter { name: "Version", .. } => (INVALID, "InvalidVersion"),
         Failure::Malformed(_)
-        | Failure::InvalidParameter { .. }
         | Failure::Validation(_)
+        | Failure::InvalidParameter { .. }
         | Failure::InvalidMarker
         | Failure::InvalidTag(_) => (INVALID, "InvalidParameter"),
         Failure::DryRun => (INVALID, "DryRunOperationError"),

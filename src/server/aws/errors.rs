@@ -56,7 +56,9 @@ fn exception(failure: &Failure, request_id: Uuid) -> Exception {
         Failure::NonceUsed => said("InvalidSignatureException"),
 
         Failure::UnsupportedMethod(_) | Failure::UnknownOperation(_) => said("UnknownOperationException"),
-        Failure::Unsupported(_) | Failure::UnsupportedOrigin(_) => said("UnsupportedOperationException"),
+        Failure::Unsupported(_) | Failure::UnsupportedAlias(_) | Failure::UnsupportedOrigin(_) => {
+            said("UnsupportedOperationException")
+        }
         Failure::Malformed(_) => said("SerializationException"),
         Failure::TooLarge(_) => Exception {
             code: "RequestEntityTooLargeException",
@@ -82,7 +84,6 @@ fn exception(failure: &Failure, request_id: Uuid) -> Exception {
                 format!("1 validation error detected: Value at '{member}' failed to satisfy constraint: {problem}");
             refused("ValidationException", message)
         }
-        Failure::UnsupportedAlias(_) => said("ValidationException"),
         Failure::InvalidMarker => said("InvalidMarkerException"),
         Failure::InvalidTag(_) => said("TagException"),
         Failure::DryRun => refused(

@@ -3,6 +3,8 @@
 
 pub mod files;
 pub mod self_made;
+#[cfg(test)]
+mod testing;
 
 use std::{io, sync::Arc};
 

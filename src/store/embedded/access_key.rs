@@ -100,7 +100,21 @@ fn missing_root_key(unverified: &[u8], ring: &RootKeyRing) -> Option<StoreError>
     Some(StoreError::RootKeyMissing { root_key_id })
 }
 
-/// A record that was seen.
+/// A record that was seen, and the namespace and name of the `AccessKey` that it says it is for, without any proof: good
+/// enough to look at that one again, and used for nothing else.
+#[derive(Debug)]
+struct Shown {
+    said_owner: Option<(String, String)>,
+    seen: Seen,
+}
+
+/// The namespace and name in the annotation of a record.
+pub fn said_owner(secret: &Secret) -> Option<(String, String)> {
+    let (namespace, name) = secret.annotations().get(metadata::ACCESS_KEY)?.split_once('/')?;
+    Some((namespace.to_owned(), name.to_owned()))
+}
+
+/// What a Secret holds.
 #[derive(Debug)]
 enum Seen {
     Readable {
@@ -116,17 +130,17 @@ enum Seen {
 /// The records that the watch has shown, by the name of their Secret.
 #[derive(Debug, Default)]
 pub struct AccessKeyRecords {
-    seen: Mutex<HashMap<String, Seen>>,
+    seen: Mutex<HashMap<String, Shown>>,
 }
 
 impl AccessKeyRecords {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Seen>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Shown>> {
         // A panic elsewhere leaves the map whole: every change to it is one insert or remove.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn readable(&self, wanted: impl Fn(bool) -> bool) -> Vec<StoredAccessKey> {
-        let of = |seen: &Seen| match seen {
+        let of = |shown: &Shown| match &shown.seen {
             Seen::Readable { stored, is_under_first_root_key } if wanted(*is_under_first_root_key) => {
                 Some(stored.clone())
             }
@@ -147,7 +161,7 @@ impl AccessKeyRecords {
 
     /// How many there are of which nobody knows whether they need another root key than the first.
     pub fn sealed_unknown(&self) -> usize {
-        self.lock().values().filter(|seen| matches!(seen, Seen::Sealed)).count()
+        self.lock().values().filter(|shown| matches!(shown.seen, Seen::Sealed)).count()
     }
 }
 
@@ -170,20 +184,17 @@ impl<S: Secrets> EmbeddedStore<S> {
         if matches!(seen, Seen::Readable { is_under_first_root_key: false, .. }) {
             self.stale_shown.notify_one();
         }
-        self.access_keys.lock().insert(secret.name_any(), seen);
+        self.access_keys.lock().insert(secret.name_any(), Shown { said_owner: said_owner(secret), seen });
         self.open_all(decoded?.stored)
     }
 
-    /// Takes note that the watch shows a record deleted. Answers whose it was.
-    pub fn note_access_key_deleted(&self, name: &str) -> Option<AccessKeyOwner> {
-        match self.access_keys.lock().remove(name)? {
-            Seen::Readable { stored, .. } => Some(stored.record.owner.clone()),
-            Seen::Sealed | Seen::Tampered => None,
-        }
+    /// Takes note that the watch shows a record deleted. Answers the namespace and name of the `AccessKey` to look at again.
+    pub fn note_access_key_deleted(&self, name: &str) -> Option<(String, String)> {
+        self.access_keys.lock().remove(name)?.said_owner
     }
 
-    /// Takes note that the watch, begun anew, shows exactly these records. Answers whose are there no more.
-    pub fn note_all_access_keys(&self, names: &HashSet<String>) -> Vec<AccessKeyOwner> {
+    /// Takes note that the watch, begun anew, shows exactly these records. Answers which `AccessKey`s to look at again.
+    pub fn note_all_access_keys(&self, names: &HashSet<String>) -> Vec<(String, String)> {
         let missing: Vec<_> = self.access_keys.lock().keys().filter(|name| !names.contains(*name)).cloned().collect();
         missing.iter().filter_map(|name| self.note_access_key_deleted(name)).collect()
     }

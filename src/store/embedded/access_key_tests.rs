@@ -111,7 +111,7 @@ async fn what_the_watch_shows_is_known_until_it_is_gone() {
     assert_eq!(opened.current.expose(), secret_of(&bench.store, &first));
     assert_eq!(bench.store.access_keys(), [first]);
     assert_eq!(bench.store.note_all_access_keys(&HashSet::from([secret.name_any()])), []);
-    assert_eq!(bench.store.note_all_access_keys(&HashSet::new()), [owner("a")]);
+    assert_eq!(bench.store.note_all_access_keys(&HashSet::new()), [("shop".to_owned(), "orders".to_owned())]);
     assert_eq!(bench.store.access_keys(), []);
 }
 

@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::Secret;
 
-use super::{alias, name, record_secret};
+use super::{access_key, alias, name, record_secret};
 use crate::store::{AliasClaim, AliasSlot, Capabilities, KeySlot, StoreError, StoredKey};
 
 /// What every embedded store can do.
@@ -27,6 +27,12 @@ pub fn alias_name(slot: &AliasSlot) -> String {
 /// It is no record, or one of a newer version.
 pub fn record(secret: &Secret) -> Result<StoredKey, StoreError> {
     record_secret::decode_unverified(secret)
+}
+
+/// The namespace and name of the `AccessKey` that the record of an access key says it is for, not authenticated.
+#[must_use]
+pub fn access_key_owner(secret: &Secret) -> Option<(String, String)> {
+    access_key::said_owner(secret)
 }
 
 /// The claim of an alias in a Secret, not authenticated.

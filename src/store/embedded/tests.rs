@@ -18,6 +18,7 @@ use crate::{
     store::{Freshness, ImportRefusal, KeyStore, MaterialImport, NewKey, StoreError, StoredKey},
 };
 
+mod key_cache;
 mod stores;
 
 fn context(value: &str) -> EncryptionContext {

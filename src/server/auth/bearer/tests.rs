@@ -27,12 +27,14 @@ impl Clock for Settable {
     }
 }
 
+type Said = Result<Result<UserInfo, String>, ApiError>;
+
 /// An API server that says the same about every token.
 #[derive(Clone)]
-struct Issuer(Arc<(Mutex<Result<Result<UserInfo, String>, ApiError>>, AtomicUsize)>);
+struct Issuer(Arc<(Mutex<Said>, AtomicUsize)>);
 
 impl Issuer {
-    fn say(&self, verdict: Result<Result<UserInfo, String>, ApiError>) {
+    fn say(&self, verdict: Said) {
         *self.0.0.lock().unwrap() = verdict;
     }
 
@@ -46,7 +48,7 @@ impl Reviews for Issuer {
         Err(ApiError::NotFound)
     }
 
-    async fn review_token(&self, _: &str, audience: &str) -> Result<Result<UserInfo, String>, ApiError> {
+    async fn review_token(&self, _: &str, audience: &str) -> Said {
         self.0.1.fetch_add(1, Ordering::Relaxed);
         assert_eq!(audience, "kms.cmk-operator.dev");
         self.0.0.lock().unwrap().clone()

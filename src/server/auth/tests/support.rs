@@ -1,6 +1,9 @@
 //! Requests as a file says them, and an authenticator that knows one access key.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures::FutureExt;
@@ -87,6 +90,7 @@ impl Credentials for One {
 }
 
 /// An API server that nobody may ask.
+#[derive(Clone)]
 struct Nobody;
 
 impl Reviews for Nobody {
@@ -115,7 +119,8 @@ impl Endpoint {
             namespace: "shop".into(),
         };
         let clock = Arc::new(SetClock(Mutex::new(now)));
-        let authenticator = Authenticator::new(Nobody, Arc::new(One(Arc::new(credential))), clock.clone());
+        let authenticator =
+            Authenticator::new(Nobody, Arc::new(One(Arc::new(credential))), clock.clone(), Duration::ZERO);
         Self { authenticator, clock }
     }
 

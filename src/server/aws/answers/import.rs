@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn material_expires_within_a_year() {
         let now = Timestamp::from_second(1_000_000).unwrap();
-        let after = |seconds: i64| Some(Timestamp::from_second(1_000_000 + seconds).unwrap());
+        let after = |seconds: i64| Some(Timestamp::from_second(1_000_000_i64 + seconds).unwrap());
         let year = 365 * 86_400;
         for allowed in [None, after(1), after(year)] {
             assert_eq!(check_valid_to(allowed, now), Ok(()), "{allowed:?}");

@@ -1,0 +1,270 @@
+//! What clients do, well-behaved and not, over real connections.
+
+use std::{
+    io,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use hyper::StatusCode;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Notify,
+    task::JoinHandle,
+};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::server::Reply;
+
+/// How long anything here may take.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A listener with an answer that says how it was asked.
+struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+    metrics: EndpointMetrics,
+    /// Requests for `/wait` wait for it.
+    go_on: Arc<Notify>,
+    /// Requests that came to be answered.
+    asked: Arc<AtomicUsize>,
+}
+
+impl Server {
+    async fn start(limits: Limits) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let (metrics, go_on, asked) = (EndpointMetrics::default(), Arc::new(Notify::new()), Arc::default());
+        let answer = {
+            let (go_on, asked) = (go_on.clone(), Arc::clone(&asked));
+            move |arrival: Arrival| {
+                let (go_on, asked) = (go_on.clone(), Arc::clone(&asked));
+                async move {
+                    AtomicUsize::fetch_add(&asked, 1, Ordering::Relaxed);
+                    match arrival.request.path.as_str() {
+                        "/wait" => go_on.notified().await,
+                        "/panic" => panic!("a bug"),
+                        _ => {}
+                    }
+                    let text = match arrival.refused {
+                        Some(failure) => failure.name().to_owned(),
+                        None => format!("{} {}", arrival.request.query, arrival.request.body.len()),
+                    };
+                    let body = Zeroizing::new(text.into_bytes());
+                    let reply = Reply { status: StatusCode::OK, content_type: "text/plain", body };
+                    Answer { reply, request_id: Some(("x-acs-request-id", Uuid::nil())) }
+                }
+            }
+        };
+        let serving = Serving { tls: None, limits, metrics: metrics.clone() };
+        let task = tokio::spawn(serve(listener, serving, answer, stopped));
+        Self { address, stop, task, metrics, go_on, asked }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// All that comes for these bytes until the server closes the connection.
+    async fn all(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect().await;
+        // It may close before it has read all.
+        let _ = stream.write_all(bytes).await;
+        rest(&mut stream).await
+    }
+
+    /// Somebody else is served.
+    async fn goes_on(&self) {
+        let answer = self.all(b"GET /?ok HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await;
+        assert!(answer.ends_with("\r\n\r\nok 0"), "{answer}");
+    }
+
+    fn open(&self) -> i64 {
+        self.metrics.connections.get_or_create(&ListenerLabels { listener: "plain" }).get()
+    }
+}
+
+/// What comes until the server closes the connection, which it has to do by itself.
+async fn rest(stream: &mut TcpStream) -> String {
+    let mut read = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match timeout(SOON, stream.read(&mut buffer)).await.expect("the server closes the connection") {
+            Ok(0) => return String::from_utf8(read).unwrap(),
+            Ok(more) => read.extend_from_slice(&buffer[..more]),
+            // Closed with something unread.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return String::from_utf8(read).unwrap(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Reads until `end` has come.
+async fn until(stream: &mut TcpStream, end: &str) -> String {
+    let mut read = Vec::new();
+    while !String::from_utf8_lossy(&read).ends_with(end) {
+        let mut byte = [0];
+        let got = timeout(SOON, stream.read(&mut byte)).await.expect("an answer").unwrap();
+        assert_eq!(got, 1, "{}", String::from_utf8_lossy(&read));
+        read.push(byte[0]);
+    }
+    String::from_utf8(read).unwrap()
+}
+
+async fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let met = async {
+        while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(timeout(SOON, met).await.is_ok(), "{what}");
+}
+
+/// Limits of a client that is not waited for.
+fn short() -> Limits {
+    let soon = Duration::from_millis(50);
+    Limits { head: soon, body: soon, idle: soon, ..Limits::default() }
+}
+
+#[tokio::test]
+async fn requests_follow_each_other_on_a_connection() {
+    let server = Server::start(Limits::default()).await;
+    let mut stream = server.connect().await;
+    for _ in 0..3 {
+        stream.write_all(b"POST /?q HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc").await.unwrap();
+        let answer = until(&mut stream, "\r\n\r\nq 3").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.contains("content-type: text/plain\r\n"), "{answer}");
+        assert!(answer.contains("x-acs-request-id: 00000000-0000-0000-0000-000000000000\r\n"), "{answer}");
+    }
+    // Two at once, of which the first comes in chunks, slowly.
+    let first = b"POST /?one HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n";
+    stream.write_all(first).await.unwrap();
+    stream.write_all(b"2\r\nbc\r\n0\r\n\r\nGET /?two HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    until(&mut stream, "\r\n\r\none 3").await;
+    until(&mut stream, "\r\n\r\ntwo 0").await;
+    assert_eq!(server.open(), 1);
+    drop(stream);
+    eventually("the connection is counted no more", || server.open() == 0).await;
+}
+
+#[tokio::test]
+async fn what_is_too_large_or_malformed_is_refused() {
+    let server = Server::start(Limits::default()).await;
+    let header = |size: usize| format!("GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(size));
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(MAX_HEADERS + 1));
+    let rows = [
+        (header(MAX_HEAD), "431"),
+        (format!("GET /?{} HTTP/1.1\r\nHost: h\r\n\r\n", "x".repeat(66_000)), "414"),
+        (many, "431"),
+        ("nonsense\r\n\r\n".to_owned(), "400"),
+        ("GET / HTTP/1.1\r\nno colon\r\n\r\n".to_owned(), "400"),
+        ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n".to_owned(), "400"),
+        ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_owned(), "400"),
+        ("\0\0\0\0\0\0\0\0".to_owned(), "400"),
+        ("\x16\x03\x01\x02\x00\x01\x00\x01".to_owned(), "400"),
+    ];
+    for (request, status) in rows {
+        let answer = server.all(request.as_bytes()).await;
+        assert_eq!(answer.get(9..12), Some(status), "{:.80}: {answer}", request);
+    }
+    assert_eq!(server.asked.load(Ordering::Relaxed), 0, "none of them was a request");
+    // The longest of Alibaba's requests fits.
+    let query = "x".repeat(60_000);
+    let answer = server.all(format!("GET /?{query} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").as_bytes()).await;
+    assert!(answer.ends_with(&format!("{query} 0")));
+    server.goes_on().await;
+}
+
+#[tokio::test]
+async fn a_body_has_a_limit_announced_or_not() {
+    let server = Server::start(Limits::default()).await;
+    let head = |rest: &str| format!("POST / HTTP/1.1\r\nHost: h\r\n{rest}\r\n\r\n");
+    let announced = head(&format!("Content-Length: {}", MAX_BODY + 1));
+    let mut chunked = head("Transfer-Encoding: chunked");
+    chunked.push_str(&format!("{:x}\r\n{}\r\n0\r\n\r\n", MAX_BODY + 1, "x".repeat(MAX_BODY + 1)));
+    for request in [announced, chunked] {
+        let answer = server.all(request.as_bytes()).await;
+        assert!(answer.contains("connection: close\r\n") && answer.ends_with("TooLarge"), "{answer}");
+    }
+    for length in [MAX_BODY, SMALL_BODY, SMALL_BODY + 1] {
+        let request = head(&format!("Connection: close\r\nContent-Length: {length}")) + &"x".repeat(length);
+        let answer = server.all(request.as_bytes()).await;
+        assert!(answer.ends_with(&format!("\r\n\r\n {length}")), "{answer}");
+    }
+    server.goes_on().await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_slow_is_given_up_and_others_are_served() {
+    let server = Server::start(short()).await;
+    assert_eq!(server.all(b"").await, "", "it sends nothing");
+    assert_eq!(server.all(b"GET / HTT").await, "", "half a head");
+    let answer = server.all(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nab").await;
+    assert!(answer.contains("connection: close\r\n") && answer.ends_with("Malformed"), "half a body: {answer}");
+    let answer = server.all(b"GET /?x HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    assert!(answer.ends_with("\r\n\r\nx 0"), "it keeps the connection and sends nothing more: {answer}");
+    server.goes_on().await;
+    eventually("no connection is left", || server.open() == 0).await;
+}
+
+#[tokio::test]
+async fn a_bug_in_one_request_harms_no_other() {
+    let server = Server::start(Limits::default()).await;
+    assert_eq!(server.all(b"GET /panic HTTP/1.1\r\nHost: h\r\n\r\n").await, "");
+    server.goes_on().await;
+    eventually("no connection is left", || server.open() == 0).await;
+}
+
+#[tokio::test]
+async fn beyond_the_limit_connections_wait() {
+    let server = Server::start(Limits { connections: 2, ..Limits::default() }).await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut stream = server.connect().await;
+        stream.write_all(b"GET /?x HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+        until(&mut stream, "\r\n\r\nx 0").await;
+        open.push(stream);
+    }
+    let mut waiting = server.connect().await;
+    waiting.write_all(b"GET /?third HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    let labels = ListenerLabels { listener: "plain" };
+    eventually("it is full", || server.metrics.connections_full.get_or_create(&labels).get() > 0).await;
+    assert_eq!(server.asked.load(Ordering::Relaxed), 2);
+    drop(open.pop());
+    until(&mut waiting, "\r\n\r\nthird 0").await;
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_answered_before_it_stops() {
+    let server = Server::start(Limits::default()).await;
+    let (mut busy, mut idle) = (server.connect().await, server.connect().await);
+    busy.write_all(b"GET /wait?busy HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    idle.write_all(b"GET /?idle HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    until(&mut idle, "\r\n\r\nidle 0").await;
+    eventually("both were asked", || server.asked.load(Ordering::Relaxed) == 2).await;
+
+    server.stop.send_replace(true);
+    assert_eq!(rest(&mut idle).await, "", "an idle connection is closed");
+    eventually("nobody listens", || server.open() == 1).await;
+    assert!(TcpStream::connect(server.address).await.is_err());
+    assert!(!server.task.is_finished());
+    server.go_on.notify_one();
+    let answer = rest(&mut busy).await;
+    assert!(answer.contains("connection: close\r\n") && answer.ends_with("busy 0"), "{answer}");
+    timeout(SOON, server.task).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
+async fn what_takes_too_long_is_cut_when_it_stops() {
+    let server = Server::start(Limits { drain: Duration::from_millis(10), ..Limits::default() }).await;
+    let mut busy = server.connect().await;
+    busy.write_all(b"GET /wait HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    eventually("it was asked", || server.asked.load(Ordering::Relaxed) == 1).await;
+    server.stop.send_replace(true);
+    assert_eq!(rest(&mut busy).await, "");
+    timeout(SOON, server.task).await.expect("it ends").unwrap();
+}
