@@ -247,7 +247,8 @@ class Tour:
             DestinationKeyId=target["KeyId"],
             DestinationEncryptionContext={"new": "context"},
         )
-        check_sealed(moved, target)
+        # KeyId and KeyVersionId are those of the ciphertext that was given.
+        check_sealed(moved, source)
         context = {"EncryptionContext": {"new": "context"}}
         opened = self.call("Decrypt", CiphertextBlob=moved["CiphertextBlob"], **context)
         equal("the plaintext and its key", (opened["Plaintext"], opened["KeyId"]), (plaintext, target["KeyId"]))
@@ -317,7 +318,7 @@ class Tour:
         key_id = self._new_id()
         for name in ("orders", "alias/", "alias/a b", "alias/" + "a" * 250):
             self._refused(400, "InvalidParameter", "CreateAlias", AliasName=name, KeyId=key_id)
-        self._refused(400, "Unsupported.Alias", "CreateAlias", AliasName="alias/acs/x", KeyId=key_id)
+        self._refused(400, "InvalidParameter", "CreateAlias", AliasName="alias/acs/x", KeyId=key_id)
 
     def alias_pages(self) -> None:
         made = {self._new_alias(self._new_id()) for _ in range(3)}

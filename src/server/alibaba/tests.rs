@@ -137,7 +137,8 @@ fn parameters_that_cannot_be_read_are_invalid() {
 fn the_form_of_an_answer() {
     const ACS3: (&str, &str) = ("authorization", "ACS3-HMAC-SHA256 Credential=a,SignedHeaders=host,Signature=b");
     const BEARER: (&str, &str) = ("authorization", "Bearer token");
-    let rows: [(&str, &[(&'static str, &str)], Format); 12] = [
+    type Row<'a> = (&'a str, &'a [(&'static str, &'a str)], Format);
+    let rows: [Row<'_>; 12] = [
         ("Format=JSON", &[], Format::Json),
         ("Format=json", &[("accept", "text/xml")], Format::Json),
         ("Format=XML", &[("accept", "application/json")], Format::Xml),

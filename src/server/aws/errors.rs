@@ -82,7 +82,6 @@ fn exception(failure: &Failure, request_id: Uuid) -> Exception {
                 format!("1 validation error detected: Value at '{member}' failed to satisfy constraint: {problem}");
             refused("ValidationException", message)
         }
-        Failure::UnsupportedAlias(_) => said("ValidationException"),
         Failure::InvalidMarker => said("InvalidMarkerException"),
         Failure::InvalidTag(_) => said("TagException"),
         Failure::DryRun => refused(

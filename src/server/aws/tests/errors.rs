@@ -103,7 +103,7 @@ fn rows() -> Vec<(Failure, u16, &'static str, String)> {
         (
             F::UnsupportedAlias("KeyId"),
             400,
-            "ValidationException",
+            "UnsupportedOperationException",
             "The parameter KeyId takes the id or ARN of a key here, not an alias.".into(),
         ),
         (F::Validation("as it is".into()), 400, "ValidationException", "as it is".into()),
