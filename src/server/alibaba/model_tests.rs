@@ -176,7 +176,7 @@ fn encrypted() -> Encrypted {
 }
 
 fn version() -> KeyVersionDescription {
-    KeyVersionDescription { key: key(|_| {}).name, id: VERSION, creation_date: Timestamp::UNIX_EPOCH }
+    KeyVersionDescription { key: key(|_| {}).name, id: VERSION, creation_date: Timestamp::UNIX_EPOCH, on_demand: false }
 }
 
 fn listed<T>(item: T) -> Listed<T> {
