@@ -86,6 +86,30 @@ fn address(listener: &TcpListener) -> String {
 /// The endpoint, as the operator runs it: with its log, of which the audit lines are a part, on standard error.
 async fn endpoint(plain: TcpListener, tls: TcpListener, chain: &[u8], key: &[u8]) -> String {
     telemetry::start(&LogArguments { log_level: "info".into(), log_format: LogFormat::Json }).expect("a filter");
+    let (endpoint, key_id) = over_a_double().await;
+    let acceptor = Acceptor::new(chain, key).expect("a certificate");
+    for (listener, tls) in [(plain, None), (tls, Some(acceptor))] {
+        tokio::spawn(listen_for(endpoint.clone(), listener, tls));
+    }
+    key_id
+}
+
+type OverADouble = Endpoint<KubeCluster, EmbeddedStore<KubeCluster>>;
+
+/// Serves for ever.
+pub async fn listen_for(endpoint: Arc<OverADouble>, listener: TcpListener, tls: Option<Acceptor>) {
+    let (stop, stopped) = watch::channel(false);
+    let answer = move |arrival| {
+        let endpoint = endpoint.clone();
+        async move { endpoint.answer(arrival).await }
+    };
+    let (limits, metrics) = (Limits::default(), EndpointMetrics::default());
+    listener::serve(listener, Serving { tls, limits, metrics }, answer, stopped).await;
+    drop(stop);
+}
+
+/// An endpoint with one key and one access key, and the id of the key. All is real but the API server.
+pub async fn over_a_double() -> (Arc<OverADouble>, String) {
     let api_server = listen().await;
     let config = Config::new(format!("http://{}", address(&api_server)).parse().expect("a URI"));
     tokio::spawn(api_server_double(api_server));
@@ -111,24 +135,11 @@ async fn endpoint(plain: TcpListener, tls: TcpListener, chain: &[u8], key: &[u8]
     let keys = Arc::new(OneKey::default());
     let authenticator = Authenticator::new(cluster.clone(), keys, clock.clone(), settings.max_staleness);
     let kms = Kms::new(cluster.clone(), Arc::new(store), clock, random.clone(), settings);
-    let (metrics, limits) = (EndpointMetrics::default(), Limits::default());
-    let endpoint = Arc::new(Endpoint::new(kms, authenticator, random, metrics.clone(), limits.request));
+    let patience = Limits::default().request;
+    let endpoint = Arc::new(Endpoint::new(kms, authenticator, random, EndpointMetrics::default(), patience));
     let contact = endpoint.kms().contact().clone();
     tokio::spawn(cmk_operator::server::staleness::keep(contact, cluster, "cmk-system".into()));
-    let acceptor = Acceptor::new(chain, key).expect("a certificate");
-    for (listener, tls) in [(plain, None), (tls, Some(acceptor))] {
-        let (endpoint, metrics) = (endpoint.clone(), metrics.clone());
-        tokio::spawn(async move {
-            let (stop, stopped) = watch::channel(false);
-            let answer = move |arrival| {
-                let endpoint = endpoint.clone();
-                async move { endpoint.answer(arrival).await }
-            };
-            listener::serve(listener, Serving { tls, limits, metrics }, answer, stopped).await;
-            drop(stop);
-        });
-    }
-    key_id
+    (endpoint, key_id)
 }
 
 struct OneKey(Arc<Credential>);

@@ -1,5 +1,8 @@
 //! HTTP/1.1 over TCP, with TLS or without, within [`Limits`].
 
+#[cfg(test)]
+mod tests;
+
 use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};

@@ -1,5 +1,8 @@
 //! A certificate in files that somebody else renews: cert-manager through a mounted Secret, say.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},

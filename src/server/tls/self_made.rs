@@ -3,6 +3,9 @@
 //! Whoever is first creates the Secret; the others read it. The server certificate is renewed under the same CA, so that clients
 //! that trust `ca.crt` go on. A Secret of this name that is not ours is used as it is, and never written.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
