@@ -56,7 +56,9 @@ fn exception(failure: &Failure, request_id: Uuid) -> Exception {
         Failure::NonceUsed => said("InvalidSignatureException"),
 
         Failure::UnsupportedMethod(_) | Failure::UnknownOperation(_) => said("UnknownOperationException"),
-        Failure::Unsupported(_) | Failure::UnsupportedOrigin(_) => said("UnsupportedOperationException"),
+        Failure::Unsupported(_) | Failure::UnsupportedAlias(_) | Failure::UnsupportedOrigin(_) => {
+            said("UnsupportedOperationException")
+        }
         Failure::Malformed(_) => said("SerializationException"),
         Failure::TooLarge(_) => Exception {
             code: "RequestEntityTooLargeException",
