@@ -32,7 +32,7 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        Write::write(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,5 +1,5 @@
 //! The fuzz targets take every input of their corpora. (`make fuzz` looks for more.)
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used, clippy::unwrap_used)]
 
 #[path = "../fuzz/targets/mod.rs"]
 mod targets;

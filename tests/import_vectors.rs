@@ -159,11 +159,12 @@ fn what_openssl_encrypts_is_imported() {
         let encrypted = match algorithm {
             WrappingAlgorithm::RsaesOaepSha256 => oaep("sha256", "material"),
             WrappingAlgorithm::RsaesOaepSha1 => oaep("sha1", "material"),
-            WrappingAlgorithm::RsaAesKeyWrapSha256 => {
+            WrappingAlgorithm::RsaAesKeyWrapSha256 | WrappingAlgorithm::RsaAesKeyWrapSha1 => {
+                let hash = if algorithm == WrappingAlgorithm::RsaAesKeyWrapSha1 { "sha1" } else { "sha256" };
                 let key: String = AES_KEY.iter().map(|byte| format!("{byte:02x}")).collect();
                 let wrap = ["enc", "-id-aes256-wrap-pad", "-K", &key, "-iv", "A65959A6"];
                 openssl(&[&wrap[..], &["-in", "material", "-out", "wrapped"]].concat());
-                [oaep("sha256", "aes-key"), fs::read(path("wrapped")).unwrap()].concat()
+                [oaep(hash, "aes-key"), fs::read(path("wrapped")).unwrap()].concat()
             }
         };
         let key = ring.open_import_token(&issued.token, key_id, algorithm, now).unwrap();

@@ -214,8 +214,8 @@ pub struct CustomerMasterKeySpec {
     #[schemars(length(max = 36))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_id: Option<String>,
-    /// A name for the key, unique in its store and namespace: 1 to 255 letters, digits, '/', '_' and '-' after the
-    /// prefix alias/, which may be left out. Names that begin with acs/ or aws/ are reserved. It moves when
+    /// A name for the key, unique in its store and namespace: letters, digits, '/', '_' and '-' after the prefix alias/,
+    /// which may be left out; at most 256 in all. Names that begin with acs/ or aws/ are reserved. It moves when
     /// it is changed, and is given up when this object is deleted.
     #[x_kube(
         validation = Rule::new("self.matches('^(alias/)?[a-zA-Z0-9/_-]+$') && self != 'alias/'").message(
@@ -225,7 +225,7 @@ pub struct CustomerMasterKeySpec {
             .message("spec.alias must not be aws or begin with aws/, which AWS reserves")
             .reason(Reason::FieldValueForbidden)
     )]
-    #[schemars(length(max = 255))]
+    #[schemars(length(max = 256))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<String>,
     /// What the key is for, 0 to 8192 characters. Absent: empty.

@@ -19,7 +19,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the operator against the cluster of KUBECONFIG, or the one it runs in
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Print the CustomResourceDefinitions: `cmk-operator crds | kubectl apply --server-side -f -`
     Crds,
     /// Print the ValidatingAdmissionPolicies: `cmk-operator policies | kubectl apply --server-side -f -`

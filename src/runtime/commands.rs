@@ -30,7 +30,7 @@ pub fn execute(command: Command) -> ExitCode {
         Command::Policies(arguments) => print_policies(&arguments),
         Command::Run(arguments) => {
             let log = arguments.log.clone();
-            block_on(&log, run(arguments))
+            block_on(&log, run(*arguments))
         }
         Command::Verify(arguments) => {
             let log = arguments.log.clone();

@@ -153,7 +153,11 @@ def imports() -> list[Row]:
         Row("ImportKeyMaterial", Stage.import_material, outcomes, external=True, after=after_import),
         Row("DeleteImportedKeyMaterial", delete, row(ALL_OK), external=True, after=after_delete, own_key=True),
     ]
-    junk = {"ImportToken": b"x" * 64, "EncryptedKeyMaterial": b"x" * 256}
+    junk = {
+        "ImportToken": b"x" * 64,
+        "EncryptedKeyMaterial": b"x" * 256,
+        "ExpirationModel": "KEY_MATERIAL_DOES_NOT_EXPIRE",
+    }
     generated = [
         Row("GetParametersForImport", get_parameters_for_import, {"Enabled": UNSUPPORTED}),
         Row("ImportKeyMaterial", on_key("ImportKeyMaterial", **junk), {"Enabled": UNSUPPORTED}),

@@ -141,7 +141,7 @@ async fn bad_input_in_an_alias_is_refused_at_once() {
     ] {
         refused(&world.keys(), (KEY, "bad"), &json!({"alias": alias}), &["spec.alias", sentence]).await;
     }
-    refused(&world.keys(), (KEY, "bad"), &json!({"alias": "a".repeat(256)}), &["spec.alias", "255"]).await;
+    refused(&world.keys(), (KEY, "bad"), &json!({"alias": "a".repeat(257)}), &["spec.alias", "256"]).await;
     // The service key has its own name, and nothing else has it.
     let service = "acs-datakey";
     for spec in [json!({}), json!({"alias": "alias/orders"}), json!({"alias": "alias/acs/other"})] {

@@ -270,6 +270,9 @@ async fn rule_5_an_annotation_gives_nobody_a_key() {
     assert_eq!(kms.describe_key(call, &by_id(&id)).await.unwrap_err(), Failure::KeyNotFound(id.clone()));
     assert_eq!(kms.enable_key(call, &by_id(&id)).await.unwrap_err(), Failure::KeyNotFound(id));
     assert_eq!(kms.list_keys(call).await.unwrap(), []);
+    // Neither does a DataKey get at it.
+    world.apply_data_key("dek", json!({"keyRef": {"name": "orders"}})).await;
+    world.data_key_says("dek", "Ready", "False", "KeyNotReady").await;
     operator.stop().await.unwrap();
 }
 

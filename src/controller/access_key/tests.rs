@@ -18,7 +18,7 @@ use crate::{
         AccessKeyOwner, AccessKeyRecord, AccessKeySecret, FormerAccessKey, SealedAccessKey, ServiceAccountIdentity,
     },
     api::{
-        AccessKey, AccessKeyStatus,
+        AccessKey,
         conditions::{self, READY, STALLED, reason},
         metadata,
     },
@@ -386,6 +386,6 @@ fn a_new_certificate_of_a_private_ca_is_delivered_without_an_alarm_about_another
 #[test]
 fn the_status_never_has_the_secret_half() {
     let o = delivered();
-    let text = serde_json::to_string(&o.object.status.unwrap_or_else(AccessKeyStatus::default)).unwrap();
+    let text = serde_json::to_string(&o.object.status.unwrap_or_default()).unwrap();
     assert!(text.contains("CMKA1") && !text.contains("of CMKA1"), "{text}");
 }

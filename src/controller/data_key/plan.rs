@@ -184,7 +184,8 @@ fn generate(o: &Observed, key: &StoredKey, now: Timestamp) -> Result<Step, Stand
 }
 
 /// The key, if its object has been taken on and its record can be read. Nobody may use a key before: its record
-/// might still be forgotten (rule 1).
+/// might still be forgotten (rule 1). That the object says which key it has is not enough: in a namespace made anew anybody
+/// can write that of the former one's key (rule 5), which then has another owner.
 fn usable_key<'a>(o: &'a Observed, master: &KeyObjectView) -> Result<&'a StoredKey, Standing> {
     if !is_shared(o, master) {
         return Err(describe::key_not_shared(o));
@@ -192,7 +193,12 @@ fn usable_key<'a>(o: &'a Observed, master: &KeyObjectView) -> Result<&'a StoredK
     match &o.key {
         Err(error) => Err(describe::key_error(o, error)),
         Ok(Some(key)) if key.record.is_tombstone() => Err(describe::key_deleted(o, &key.record)),
-        Ok(Some(key)) if master.key_id.as_deref() == Some(&*key.record.key_id.to_string()) => Ok(key),
+        Ok(Some(key))
+            if master.key_id.as_deref() == Some(&*key.record.key_id.to_string())
+                && master.uid == key.record.owner.uid =>
+        {
+            Ok(key)
+        }
         Ok(_) => Err(describe::key_not_ready(o)),
     }
 }

@@ -80,7 +80,11 @@ impl Case {
                 labels: std::collections::BTreeMap::new(),
             }),
             master_is_watched: true,
-            master: Some(KeyObjectView { key_id: Some(key.record.key_id.to_string()), ..KeyObjectView::default() }),
+            master: Some(KeyObjectView {
+                uid: key.record.owner.uid.clone(),
+                key_id: Some(key.record.key_id.to_string()),
+                ..KeyObjectView::default()
+            }),
             key: Ok(Some(key)),
             secret: None,
             ciphertext: None,

@@ -5,7 +5,10 @@ use uuid::Uuid;
 
 use super::{EndpointCluster, KeyReference, Kms, find::preferred};
 use crate::{
-    kms::{Operation, ResourceName, key_record::RecordVersion},
+    kms::{
+        Operation, ResourceName,
+        key_record::{ImportedMaterial, RecordVersion},
+    },
     server::{Call, Failure, permission::Verb},
     store::{AliasClaim, KeyStore, StoredKey},
 };
@@ -108,7 +111,10 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
         key: &KeyReference<'_>,
     ) -> Result<Vec<KeyVersionDescription>, Failure> {
         let key = self.key_for(call, key, Verb::Get, Operation::DescribeKey).await?;
-        Ok(key.record.versions.iter().map(|version| KeyVersionDescription::of(&key, version)).collect())
+        let mut versions: Vec<_> =
+            key.record.versions.iter().map(|version| KeyVersionDescription::of(&key, version)).collect();
+        versions.extend(KeyVersionDescription::without_material(&key));
+        Ok(versions)
     }
 
     pub(super) fn described(&self, key: StoredKey) -> KeyDescription {
@@ -121,5 +127,12 @@ impl KeyVersionDescription {
     pub(super) fn of(key: &StoredKey, version: &RecordVersion) -> Self {
         let RecordVersion { id, creation_date, on_demand, .. } = *version;
         Self { key: ResourceName::of(&key.record), id, creation_date, on_demand }
+    }
+
+    /// The version whose imported material was deleted or has expired: imported again, it is the same version.
+    fn without_material(key: &StoredKey) -> Option<Self> {
+        let imported = key.record.imported.as_ref().filter(|_| key.record.versions.is_empty())?;
+        let ImportedMaterial { version_id: id, creation_date, .. } = *imported;
+        Some(Self { key: ResourceName::of(&key.record), id, creation_date, on_demand: false })
     }
 }

@@ -66,6 +66,15 @@ fn rule_15_withdrawn_nothing_is_restored_or_rotated_and_the_secret_stays() {
     assert_eq!((trio(status), status.history.len()), (["True", "False", "False"], 1));
 }
 
+/// In a namespace made anew anybody can write an object of the former name, with the annotation that names the former key.
+#[test]
+fn rule_5_an_object_that_says_it_has_the_key_of_another_gets_no_data_key() {
+    let case = Case::new(json!({})).with(|o| o.master.as_mut().unwrap().uid = "another".into()).gathered();
+    let ready = conditions::find(&case.status().conditions, READY).unwrap().clone();
+    assert_eq!(ready.reason, reason::KEY_NOT_READY);
+    assert!(!matches!(case.plan().step, Step::Generate(_)));
+}
+
 #[test]
 fn a_key_in_a_namespace_that_is_not_watched_is_not_called_missing() {
     let case = shared(Value::Null).with(|o| (o.master, o.master_is_watched) = (None, false));

@@ -6,13 +6,16 @@ use jiff::SignedDuration;
 use super::support::{Endpoint, Recorded};
 use crate::server::{Failure, Request};
 
-fn with_sessions() -> (Vec<(String, Recorded)>, Vec<(String, Recorded)>) {
+type Named = Vec<(String, Recorded)>;
+
+/// The requests without a session token, and those with one.
+fn by_session() -> (Named, Named) {
     Recorded::all().into_iter().partition(|(name, _)| !name.contains("-sts-") && !name.contains("session-token"))
 }
 
 #[test]
 fn every_client_is_authenticated() {
-    let (requests, _) = with_sessions();
+    let (requests, _) = by_session();
     assert!(requests.len() >= 70, "{}", requests.len());
     for (name, recorded) in requests {
         let caller = recorded.endpoint().either(recorded.is_aws(), &recorded.request());
@@ -24,7 +27,7 @@ fn every_client_is_authenticated() {
 
 #[test]
 fn session_tokens_are_refused_in_words() {
-    let (_, sessions) = with_sessions();
+    let (_, sessions) = by_session();
     assert!(sessions.len() >= 3);
     for (name, recorded) in sessions {
         let refused = recorded.endpoint().either(recorded.is_aws(), &recorded.request());
@@ -35,7 +38,7 @@ fn session_tokens_are_refused_in_words() {
 
 #[test]
 fn another_secret_another_id_and_another_time_are_told_apart() {
-    for (name, recorded) in with_sessions().0 {
+    for (name, recorded) in by_session().0 {
         let (request, is_aws) = (recorded.request(), recorded.is_aws());
         let Recorded { access_key_id, secret, time, .. } = &recorded;
         let ask = |id: &str, secret: &str, time| Endpoint::new(id, secret, time).either(is_aws, &request);
@@ -103,7 +106,7 @@ fn changed(recorded: &Recorded) -> Vec<(String, bool, Request)> {
 #[test]
 fn any_signed_byte_that_is_changed_is_refused() {
     let mut seen = std::collections::HashSet::new();
-    for (name, recorded) in with_sessions().0 {
+    for (name, recorded) in by_session().0 {
         // Of each client and shape of request one: the others differ in parameters only.
         let (client, _) = name.split_once(char::is_uppercase).unwrap();
         if !seen.insert((client.to_owned(), recorded.body_base64.is_empty())) {
@@ -129,7 +132,7 @@ fn any_signed_byte_that_is_changed_is_refused() {
 
 #[test]
 fn an_identical_retry_is_legal_with_sigv4_and_a_replay_with_the_others() {
-    for (name, recorded) in with_sessions().0 {
+    for (name, recorded) in by_session().0 {
         let endpoint = recorded.endpoint();
         let is_aws = recorded.is_aws();
         endpoint.either(is_aws, &recorded.request()).unwrap();

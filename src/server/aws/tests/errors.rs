@@ -270,7 +270,9 @@ fn states_refuse_in_the_words_of_aws() {
     let not_deletion = ("KMSInvalidStateException", "is not pending deletion.");
     let import = ("KMSInvalidStateException", "is pending import.");
     let origin = ("UnsupportedOperationException", "origin is EXTERNAL which is not valid for this operation.");
-    let rows: &[(&[Operation], &[(KeyState, (&str, &str))])] = &[
+    /// What some operations are refused with, by state.
+    type Row<'a> = (&'a [Operation], &'a [(KeyState, (&'a str, &'a str))]);
+    let rows: &[Row<'_>] = &[
         (
             &[O::Encrypt, O::Decrypt, O::GenerateDataKey, O::CreateKeyVersion],
             &[(Disabled, disabled), (PendingDeletion, deletion), (PendingImport, import)],
