@@ -48,6 +48,8 @@ pub struct Measured {
     pub p50: f64,
     /// The latency that one in a hundred exceeds, in microseconds.
     pub p99: f64,
+    /// CPU time of the server an answer, in microseconds.
+    pub cpu: f64,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -105,7 +107,14 @@ fn answer(bytes: &[u8]) -> Option<(u16, usize, usize)> {
 }
 
 /// Keeps `connections` connections busy for some time. Every answer has to be a success.
-pub async fn run(target: &Target, requests: Arc<Vec<Vec<u8>>>, connections: usize, time: Duration) -> Measured {
+/// `cpu` tells the CPU time that the server has used, in microseconds.
+pub async fn run(
+    target: &Target,
+    cpu: impl Fn() -> f64,
+    requests: Arc<Vec<Vec<u8>>>,
+    connections: usize,
+    time: Duration,
+) -> Measured {
     let stop = Arc::new(AtomicBool::new(false));
     let ready = Arc::new(Barrier::new(connections + 1));
     let tasks: Vec<_> = (0..connections)
@@ -134,15 +143,15 @@ pub async fn run(target: &Target, requests: Arc<Vec<Vec<u8>>>, connections: usiz
         })
         .collect();
     ready.wait().await;
-    let started = Instant::now();
+    let (started, before) = (Instant::now(), cpu());
     tokio::time::sleep(time).await;
     stop.store(true, Ordering::Relaxed);
-    let took = started.elapsed();
+    let (took, used) = (started.elapsed(), cpu() - before);
     let mut all = Vec::new();
     for task in tasks {
         all.extend(task.await.expect("the load generator does not panic"));
     }
     all.sort_unstable();
     let at = |part: usize| all.get(all.len() * part / 100).map_or(0.0, |nanos| f64::from(*nanos) / 1000.0);
-    Measured { rate: all.len() as f64 / took.as_secs_f64(), p50: at(50), p99: at(99) }
+    Measured { rate: all.len() as f64 / took.as_secs_f64(), p50: at(50), p99: at(99), cpu: used / all.len() as f64 }
 }

@@ -121,7 +121,6 @@ async fn measure(arguments: &Arguments) -> Report {
     let endpoint = Server::start("endpoint", directory.path());
     let bare = Server::start("bare", directory.path());
     let tls = load::trusting(&certificate);
-    let key_id = endpoint.said["keyId"].as_str().expect("a key").to_owned();
     let time = Duration::from_millis(arguments.time);
 
     let mut cells = Vec::new();
@@ -134,7 +133,7 @@ async fn measure(arguments: &Arguments) -> Report {
                 bare_tls: bare.target("tls", Some(tls.clone())),
             };
             eprintln!("{operation}, {connections} connections ...");
-            let rounds = targets.measure(operation, &key_id, connections, arguments.rounds, time).await;
+            let rounds = targets.measure((&endpoint, &bare), operation, connections, arguments.rounds, time).await;
             cells.push(Cell { operation, connections, rounds });
         }
     }
@@ -154,12 +153,13 @@ struct Targets {
 impl Targets {
     async fn measure(
         &self,
+        (endpoint, bare): (&Server, &Server),
         operation: Operation,
-        key_id: &str,
         connections: usize,
         rounds: u8,
         time: Duration,
     ) -> Vec<Round> {
+        let key_id = endpoint.said["keyId"].as_str().expect("a key");
         let bodies = bodies(&self.plain, operation, key_id).await;
         let requests = |path: &str| {
             let all = bodies.iter().map(|body| operation.request("localhost", path, body));
@@ -173,10 +173,10 @@ impl Targets {
         let mut measured = Vec::new();
         for _ in 0..rounds {
             measured.push(Round {
-                plain: load::run(&self.plain, kms.clone(), connections, time).await,
-                bare: load::run(&self.bare, same.clone(), connections, time).await,
-                tls: load::run(&self.tls, kms.clone(), connections, time).await,
-                bare_tls: load::run(&self.bare_tls, same.clone(), connections, time).await,
+                plain: load::run(&self.plain, || endpoint.cpu(), kms.clone(), connections, time).await,
+                bare: load::run(&self.bare, || bare.cpu(), same.clone(), connections, time).await,
+                tls: load::run(&self.tls, || endpoint.cpu(), kms.clone(), connections, time).await,
+                bare_tls: load::run(&self.bare_tls, || bare.cpu(), same.clone(), connections, time).await,
             });
         }
         measured
@@ -211,7 +211,7 @@ async fn moto(only: &str, connections: usize, time: Duration) -> Option<Vec<Moto
         eprintln!("{operation}, {connections} connections, moto ...");
         let bodies = bodies(&target, operation, &key_id).await;
         let requests = bodies.iter().map(|body| operation.request("localhost", "/", body)).collect();
-        let measured = load::run(&target, Arc::new(requests), connections, time).await;
+        let measured = load::run(&target, || server.cpu(), Arc::new(requests), connections, time).await;
         figures.push(Moto { operation, connections, measured });
     }
     Some(figures)

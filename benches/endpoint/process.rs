@@ -65,6 +65,14 @@ impl Server {
         Target { address: self.said[listener].as_str().expect("an address").to_owned(), tls }
     }
 
+    /// CPU time that it has used, in microseconds. The kernel counts in steps of 10 ms.
+    pub fn cpu(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        // After the name, which may have spaces in it: the state, and so on; user and system time are the 12th and 13th.
+        let after = stat.rsplit_once(") ").map(|(_, after)| after).unwrap_or_default();
+        after.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() * 10_000.0
+    }
+
     /// Its resident memory, in MiB.
     pub fn memory(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();

@@ -27,9 +27,10 @@ impl Cell {
     }
 
     fn figures(&self, which: impl Fn(&Round) -> &Measured) -> String {
-        let (rate, p50, p99) =
-            (self.of(|round| which(round).rate), self.of(|round| which(round).p50), self.of(|round| which(round).p99));
-        format!("{rate:>8.0} {p50:>7.0} {p99:>7.0}")
+        let of = |value: fn(&Measured) -> f64| self.of(|round| value(which(round)));
+        let (rate, cpu) = (of(|measured| measured.rate), of(|measured| measured.cpu));
+        let (p50, p99) = (of(|measured| measured.p50), of(|measured| measured.p99));
+        format!("{rate:>7.0} {p50:>5.0} {p99:>5.0} {cpu:>5.1}")
     }
 }
 
@@ -39,8 +40,8 @@ fn verdict(met: bool) -> &'static str {
 
 /// The table for people.
 pub fn table(report: &Report) -> String {
-    let mut text = String::new();
-    let heading = "     req/s p50/us  p99/us";
+    let mut text = String::from("p50, p99: latency, us; CPU: of the server, us a request; medians of the rounds\n\n");
+    let heading = "  req/s   p50   p99   CPU";
     let _ = writeln!(
         text,
         "{:<22} {:>5}  {heading:<25} {heading:<25} {heading:<25} {heading:<25} {:>6} {:>6} {:>6} {:>6}",
@@ -85,7 +86,7 @@ fn beside<'r>(report: &'r Report, moto: &Moto) -> Option<&'r Cell> {
 }
 
 fn moto_line(report: &Report, moto: &Moto) -> String {
-    let Measured { rate, p50, p99 } = &moto.measured;
+    let Measured { rate, p50, p99, .. } = &moto.measured;
     let times = beside(report, moto).map_or(0.0, |cell| cell.of(|round| round.plain.rate) / rate);
     let name = moto.operation.to_string();
     format!(

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod arguments;
+mod audit_format;
 pub mod commands;
 pub mod credentials;
 mod drive;

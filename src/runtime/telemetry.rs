@@ -2,7 +2,10 @@
 
 use tracing_subscriber::EnvFilter;
 
-use super::arguments::{LogArguments, LogFormat};
+use super::{
+    arguments::{LogArguments, LogFormat},
+    audit_format::AuditFormat,
+};
 
 /// The filter given is not one.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +25,7 @@ pub fn start(arguments: &LogArguments) -> Result<(), InvalidFilter> {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match arguments.log_format {
         LogFormat::Human => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Json => builder.json().map_event_format(AuditFormat).init(),
     }
     Ok(())
 }

@@ -52,18 +52,20 @@ impl<'m> Entry<'m> {
         }
     }
 
+    /// All values but the peer are borrowed text: formatting them costs more than sealing a small message does.
     fn write(&self, took: Duration) {
         let caller = self.call.as_ref().map(|call| &call.caller);
-        let key_id = self.call.as_ref().and_then(|call| call.key_id);
+        let (mut key_id, mut request_id) = (Uuid::encode_buffer(), Uuid::encode_buffer());
+        let key = self.call.as_ref().and_then(|call| call.key_id);
         tracing::info!(
             target: TARGET,
             caller = caller.map_or("-", |caller| caller.user.username.as_str()),
             access_key_id = caller.and_then(|caller| caller.access_key_id.as_deref()).unwrap_or("-"),
             dialect = dialect_name(self.dialect),
             operation = self.operation.unwrap_or("-"),
-            key_id = key_id.as_ref().map(tracing::field::display),
+            key_id = key.map_or("-", |key| key.hyphenated().encode_lower(&mut key_id)),
             result = self.result,
-            request_id = %self.request_id,
+            request_id = &*self.request_id.hyphenated().encode_lower(&mut request_id),
             duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             peer = %self.peer,
             "request"

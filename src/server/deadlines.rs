@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -19,15 +19,34 @@ use tokio::{
 
 use super::limits::Limits;
 
-/// Counts the beginnings and the ends of requests on a connection: odd while one is being answered.
-#[derive(Clone, Default)]
-pub(super) struct Progress(Arc<AtomicU32>);
+/// What goes on on a connection: how many requests began and ended, an odd number while one is being answered, and when
+/// the last one ended.
+#[derive(Clone)]
+pub(super) struct Progress(Arc<State>);
+
+struct State {
+    count: AtomicU32,
+    opened: Instant,
+    /// Microseconds from `opened`.
+    ended: AtomicU64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        let (count, ended) = (AtomicU32::new(0), AtomicU64::new(0));
+        Self(Arc::new(State { count, opened: Instant::now(), ended }))
+    }
+}
 
 impl Progress {
     /// A request begins. It ends when what is answered is dropped.
     pub(super) fn begin(&self) -> Busy {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.count.fetch_add(1, Ordering::Relaxed);
         Busy(self.clone())
+    }
+
+    fn ended(&self) -> Instant {
+        self.0.opened + Duration::from_micros(self.0.ended.load(Ordering::Relaxed))
     }
 }
 
@@ -36,7 +55,9 @@ pub(super) struct Busy(Progress);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.0.fetch_add(1, Ordering::Relaxed);
+        let State { count, opened, ended } = &*self.0.0;
+        ended.store(u64::try_from(opened.elapsed().as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        count.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -95,13 +116,13 @@ impl<S> Deadlines<S> {
 
     /// Takes note of what went on since the last look, and answers whether a request is being answered.
     fn is_busy(&mut self) -> bool {
-        let progress = self.progress.0.load(Ordering::Relaxed);
-        if progress != self.seen {
-            self.seen = progress;
-            self.since = Instant::now();
+        let count = self.progress.0.count.load(Ordering::Relaxed);
+        if count != self.seen {
+            self.seen = count;
+            self.since = self.progress.ended();
             self.patience = self.limits.idle;
         }
-        progress % 2 == 1
+        count % 2 == 1
     }
 
     /// What a write that does not go on means.
@@ -139,9 +160,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Deadlines<S> {
                 }
                 Poll::Ready(read)
             }
-            Poll::Pending if busy => Poll::Pending,
             Poll::Pending => {
-                let deadline = this.since + this.patience;
+                // hyper waits for the next request with what it is told here, also while it answers this one: so there is
+                // an alarm in any case.
+                let since = if busy { Instant::now() } else { this.since };
+                let deadline = since + this.patience;
                 this.reading.poll(cx, deadline).map(|()| Err(timed_out("the client sends no request")))
             }
         }
@@ -255,6 +278,19 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_secs(3600), read(&mut stream)).await.is_err());
         drop(busy);
         assert!(read(&mut stream).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_began_while_a_request_was_under_way_ends_as_well() {
+        pause();
+        let (mut stream, _client, progress) = pair();
+        let busy = progress.begin();
+        let started = Instant::now();
+        let reading = tokio::spawn(async move { read(&mut stream).await.map(drop) });
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        drop(busy);
+        assert_eq!(reading.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(started.elapsed().as_secs(), Limits::default().idle.as_secs() + 3);
     }
 
     #[tokio::test]

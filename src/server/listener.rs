@@ -3,7 +3,15 @@
 #[cfg(test)]
 mod tests;
 
-use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
@@ -115,6 +123,16 @@ where
     }
 }
 
+/// Has the connection look again once the answer is on its way: only then hyper sees that nobody reads the body any more, and
+/// closes. Nothing else would wake it, if the client sends nothing more.
+async fn look_again() {
+    poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        Poll::Ready(())
+    })
+    .await;
+}
+
 /// Resolves once it has come to a phase. A listener that is gone has ended.
 async fn is(phase: &mut watch::Receiver<Phase>, wanted: Phase) {
     let _ = phase.wait_for(|phase| *phase >= wanted).await;
@@ -180,6 +198,9 @@ where
                 let close = arrival.refused.is_some();
                 let response = respond(answer(arrival).await, close);
                 drop(busy);
+                if close {
+                    look_again().await;
+                }
                 Ok::<_, Infallible>(response)
             }
         });

@@ -92,7 +92,10 @@ async fn rest(stream: &mut TcpStream) -> String {
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        match timeout(SOON, stream.read(&mut buffer)).await.expect("the server closes the connection") {
+        let Ok(got) = timeout(SOON, stream.read(&mut buffer)).await else {
+            panic!("the server does not close the connection after {:?}", String::from_utf8_lossy(&read));
+        };
+        match got {
             Ok(0) => return String::from_utf8(read).unwrap(),
             Ok(more) => read.extend_from_slice(&buffer[..more]),
             // Closed with something unread.
