@@ -1,4 +1,4 @@
-# `make` lists the targets. Rust and Go are needed; for the KMS clients also Python 3.11.
+# `make` lists the targets. Rust and Go are needed, and Python 3.11 for the KMS clients.
 
 .DEFAULT_GOAL := help
 .PHONY: help testbed clients build crds fmt lint test demo clean
