@@ -54,11 +54,20 @@ impl Log {
     }
 }
 
-/// Sends a request, and answers what comes back until the server closes the connection.
+/// Sends a request as the last one of its connection, and answers what comes back until the server closes it. What is no
+/// whole request ends with the client's half of the connection.
 async fn send(address: &str, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(request).await.unwrap();
-    stream.shutdown().await.unwrap();
+    match request.windows(2).position(|two| two == b"\r\n") {
+        Some(end) => {
+            let (line, rest) = request.split_at(end);
+            stream.write_all(&[line, b"\r\nConnection: close", rest].concat()).await.unwrap();
+        }
+        None => {
+            stream.write_all(request).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    }
     let mut answer = String::new();
     tokio::time::timeout(std::time::Duration::from_secs(30), stream.read_to_string(&mut answer))
         .await
@@ -95,7 +104,7 @@ fn alibaba_encrypt(key_id: &str, secret: &str, nonce: &str) -> Vec<u8> {
     mac.update(format!("POST&%2F&{}", encoded(&query)).as_bytes());
     let signature = encoded(&STANDARD.encode(mac.finalize().into_bytes()));
     let line = format!("POST /?{query}&Signature={signature} HTTP/1.1");
-    format!("{line}\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    format!("{line}\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").into_bytes()
 }
 
 fn assert_secret(log: &Log, answers: &[String]) {
