@@ -130,10 +130,6 @@ async fn a_key_disabled_anywhere_stops_encrypting_on_both_replicas() {
         a.aws("DisableKey", &json!({"KeyId": id})).await.ok();
         Instant::now()
     };
-    let disable = async || {
-        a.aws("DisableKey", &json!({"KeyId": id})).await.ok();
-        Instant::now()
-    };
     let mut called = <[Times; 3]>::default();
     for _ in 0..ROUNDS {
         replicas.encrypts(&id).await;
