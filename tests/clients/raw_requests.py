@@ -9,6 +9,7 @@ import ssl
 import uuid
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -28,8 +29,8 @@ FORM = "application/x-www-form-urlencoded"
 VERSION = "2016-01-20"
 
 # The names of the module that are not for others; from within a class Python would look for other ones.
-_rpc_text = getattr(rpc_signature_composer, "__compose_string_to_sign")  # noqa: B009
-_rpc_encoded = getattr(rpc_signature_composer, "__pop_standard_urlencode")  # noqa: B009
+_rpc_text = getattr(rpc_signature_composer, "__compose_string_to_sign")
+_rpc_encoded = getattr(rpc_signature_composer, "__pop_standard_urlencode")
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ class Requests:
         form: dict[str, str] | None = None,
         **common: str | None,
     ) -> Message:
-        """Signed by HMAC-SHA1, the parameters in the query, `form` in the body. `common` changes what each request has."""
+        """Signed by HMAC-SHA1, `form` in the body, the rest in the query. `common` changes what each request has."""
         key, form = key or self.key, form or {}
         all_of = {
             "Action": action,
@@ -247,10 +248,9 @@ def exchange(config: Config, data: bytes) -> Answer | None:
     with socket.create_connection((address.hostname, address.port), timeout=60) as plain:
         context = ssl.create_default_context(cafile=config.ca)
         with context.wrap_socket(plain, server_hostname=address.hostname) as stream:
-            try:
+            # It may answer and close before it has read all of it.
+            with suppress(BrokenPipeError, ConnectionResetError):
                 stream.sendall(data)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # It may answer and close before it has read all of it.
             response = http.client.HTTPResponse(stream)
             try:
                 response.begin()

@@ -54,10 +54,11 @@ def aws_cases(make: Requests, key_id: str) -> Iterator[Case]:
     body = {"KeyId": key_id, "Plaintext": b64(PLAINTEXT)}
     good = make.aws("Encrypt", body)
     date = f"{good.header('X-Amz-Date')[:8]}"
-    incomplete, mismatch, unreadable = "IncompleteSignatureException", "InvalidSignatureException", "SerializationException"
+    incomplete, mismatch = "IncompleteSignatureException", "InvalidSignatureException"
+    unreadable = "SerializationException"
 
     def signed(**options: object) -> Message:
-        return make.aws("Encrypt", body, **options)  # type: ignore[arg-type]
+        return make.aws("Encrypt", body, **options)
 
     def raw(text: bytes) -> Message:
         return make.aws("Encrypt", text)
@@ -85,7 +86,7 @@ def aws_cases(make: Requests, key_id: str) -> Iterator[Case]:
     yield Case("AWS: two operations", (two,), Expected(400, "", Form.TEXT))
     yield row("two dates", incomplete, good.adding(("X-Amz-Date", good.header("X-Amz-Date"))))
     yield row("signed six minutes ago", mismatch, signed(when=now - timedelta(minutes=6)), says="expired")
-    yield row("signed for in six minutes", mismatch, signed(when=now + timedelta(minutes=6)), says="not yet")
+    yield row("signed for in half an hour", mismatch, signed(when=now + timedelta(minutes=30)), says="not yet")
     yield row("signed a year ago", mismatch, signed(when=now - timedelta(days=365)))
     yield row("scope of another date", incomplete, good.changing(f"/{date}/", "/20200101/"), says="date")
     yield row("scope of another region", mismatch, good.changing("/kms/", "x/kms/"))
@@ -151,7 +152,6 @@ def aws_cases(make: Requests, key_id: str) -> Iterator[Case]:
 def alibaba_cases(make: Requests, key_id: str) -> Iterator[Case]:
     now = datetime.now(UTC)
     body = {"KeyId": key_id, "Plaintext": b64(PLAINTEXT)}
-    quarter = timedelta(minutes=16)
     v3, v1 = make.v3("Encrypt", body), make.v1("Encrypt", body)
     form = make.v1("Encrypt", {"KeyId": key_id}, form={"Plaintext": b64(PLAINTEXT)}, Format="XML")
     incomplete, mismatch, invalid = "IncompleteSignature", "SignatureDoesNotMatch", "InvalidParameter"
@@ -163,10 +163,10 @@ def alibaba_cases(make: Requests, key_id: str) -> Iterator[Case]:
         return row(name, code, *sent, status=status, form=Form.XML, says=says)
 
     def with_v3(**options: object) -> Message:
-        return make.v3("Encrypt", body, **options)  # type: ignore[arg-type]
+        return make.v3("Encrypt", body, **options)
 
     def with_v1(action: str = "Encrypt", parameters: dict[str, str] = body, **options: object) -> Message:
-        return make.v1(action, parameters, **{"Format": "XML", **options})  # type: ignore[arg-type]
+        return make.v1(action, parameters, **{"Format": "XML", **options})
 
     for name, message in {"v3": v3, "v1": v1, "v1 with a form": form, "v1 by GET": with_v1(method="GET")}.items():
         yield Case(f"Alibaba: {name} is good", (message,), Expected.ok())
@@ -183,7 +183,9 @@ def alibaba_cases(make: Requests, key_id: str) -> Iterator[Case]:
     wrong = Key(make.key.id, "x" * 40)
     yield row("v3 wrong secret", mismatch, with_v3(key=wrong))
     yield xml("v1 wrong secret", mismatch, with_v1(key=wrong))
-    yield xml("v1 wrong signature", mismatch, replace(with_v1(), target=with_v1().target.replace("Action=", "X=1&Action=")))
+    yield xml(
+        "v1 wrong signature", mismatch, replace(with_v1(), target=with_v1().target.replace("Action=", "X=1&Action="))
+    )
     yield row("v3 unknown access key", "InvalidAccessKeyId.NotFound", with_v3(key=UNKNOWN), status=404)
     yield xml("v1 unknown access key", "InvalidAccessKeyId.NotFound", with_v1(key=UNKNOWN), status=404)
     for header in ("host", "x-acs-action", "x-acs-version", "x-acs-signature-nonce", "x-acs-content-sha256"):
@@ -193,8 +195,10 @@ def alibaba_cases(make: Requests, key_id: str) -> Iterator[Case]:
     yield row("v3 a session token", incomplete, with_v3().adding(("x-acs-security-token", "1")))
     yield xml("v1 a session token", incomplete, with_v1(SecurityToken="x"))
     yield row("v3 another action than was signed", mismatch, with_v3().setting("x-acs-action", "Decrypt"))
-    yield row("v3 another query than was signed", mismatch, replace(with_v3(), target=with_v3().target + "&DryRun=true"))
-    for name, when in {"sixteen minutes ago": now - quarter, "for in sixteen minutes": now + quarter}.items():
+    yield row(
+        "v3 another query than was signed", mismatch, replace(with_v3(), target=with_v3().target + "&DryRun=true")
+    )
+    for name, when in {"16 minutes ago": now - timedelta(minutes=16), "for in an hour": now + timedelta(hours=1)}.items():
         yield row(f"v3 signed {name}", "IllegalTimestamp", with_v3(when=when))
         yield xml(f"v1 signed {name}", "IllegalTimestamp", with_v1(when=when))
     yield xml("v1 a time of another form", incomplete, with_v1(Timestamp="20260102T030405Z"))
@@ -213,7 +217,9 @@ def alibaba_cases(make: Requests, key_id: str) -> Iterator[Case]:
     yield row("v3 body not signed", incomplete, unsigned)
     altered = replace(form, body=b"Plaintext=Yg%3D%3D")
     yield xml("v1 body altered", mismatch, altered)
-    yield xml("v1 a body that is no form", incomplete, replace(with_v1().adding(("Content-Type", "text/plain")), body=b"x"))
+    yield xml(
+        "v1 a body that is no form", incomplete, replace(with_v1().adding(("Content-Type", "text/plain")), body=b"x")
+    )
     of_json = make.v3("Encrypt", {}, form=b'{"KeyId":"x"}', form_type="application/json")
     yield row("v3 parameters in JSON", "MissingParameter", of_json)
 
@@ -225,10 +231,14 @@ def alibaba_cases(make: Requests, key_id: str) -> Iterator[Case]:
     yield xml("v3 and v1", incomplete, both)
     sigv4 = make.aws("Encrypt", body).header("Authorization")
     yield xml("v1 with the other dialect's scheme", incomplete, with_v1().adding(("Authorization", sigv4)))
-    yield Case("both dialects", (with_v1().adding(("X-Amz-Target", "TrentService.Encrypt")),), Expected(400, "", Form.TEXT))
+    yield Case(
+        "both dialects", (with_v1().adding(("X-Amz-Target", "TrentService.Encrypt")),), Expected(400, "", Form.TEXT)
+    )
     aws = make.aws("Encrypt", body, query="Action=Encrypt")
     yield Case("both dialects, signed for AWS", (aws,), Expected(400, "", Form.TEXT))
-    aws = make.aws("Encrypt", body).adding(*[pair for pair in with_v3().headers if pair[0] in ("x-acs-action", "Authorization")])
+    aws = make.aws("Encrypt", body).adding(
+        *[pair for pair in with_v3().headers if pair[0] in ("x-acs-action", "Authorization")]
+    )
     yield Case("both dialects by headers", (aws,), Expected(400, "", Form.TEXT))
     bare = Message("POST", "/?Action=ListKeys&Version=2016-01-20", (("Host", make.host),))
     yield xml("no authentication", incomplete, bare)
@@ -239,7 +249,12 @@ def alibaba_cases(make: Requests, key_id: str) -> Iterator[Case]:
     yield xml("v1 a parameter in query and form", invalid, replace(form, body=form.body + b"&KeyId=x"), says="KeyId")
     yield xml("v1 two signatures", invalid, replace(v1, target=target + "&Signature=x"))
     yield row("v3 a parameter twice", invalid, replace(v3, target=v3.target + f"&Key%49d={key_id}"), says="KeyId")
-    for name, text in {"no digits": "%zz", "a cut escape": "%4", "invalid UTF-8": "%ff%fe", "half a surrogate": "%ed%a0%80"}.items():
+    for name, text in {
+        "no digits": "%zz",
+        "a cut escape": "%4",
+        "invalid UTF-8": "%ff%fe",
+        "half a surrogate": "%ed%a0%80",
+    }.items():
         yield xml(f"v1 {name}", invalid, replace(v1, target=target + f"&X={text}"))
         yield row(f"v3 {name}", invalid, replace(v3, target=v3.target + f"&X={text}"))
         yield xml(f"v1 {name} in a form", invalid, replace(form, body=form.body + f"&X={text}".encode()))
@@ -247,8 +262,16 @@ def alibaba_cases(make: Requests, key_id: str) -> Iterator[Case]:
     many = "".join(f"&p{number}=" for number in range(130))
     yield xml("v1 too many parameters", invalid, replace(v1, target=target + many))
     deep = '{"a":' + "[" * 2000 + "]" * 2000 + "}"
-    for name, context in {"deep": deep, "no object": "[]", "numbers": '{"a":1}', "cut": '{"a"', "twice": '{"a":"1","a":"2"}'}.items():
-        yield xml(f"v1 an encryption context: {name}", invalid, with_v1(parameters={**body, "EncryptionContext": context}))
+    for name, context in {
+        "deep": deep,
+        "no object": "[]",
+        "numbers": '{"a":1}',
+        "cut": '{"a"',
+        "twice": '{"a":"1","a":"2"}',
+    }.items():
+        yield xml(
+            f"v1 an encryption context: {name}", invalid, with_v1(parameters={**body, "EncryptionContext": context})
+        )
     yield xml("v1 no base64", invalid, with_v1(parameters={**body, "Plaintext": "***"}))
     yield xml("v1 a plaintext that is too long", invalid, with_v1(parameters={**body, "Plaintext": b64(b"x" * 6145)}))
     large = make.v3("Encrypt", body, form=b"x" * (MAX_BODY + 1))
@@ -289,7 +312,8 @@ def http_cases(make: Requests, key_id: str) -> Iterator[Case]:
 
     end = b"0\r\n\r\n"
     both = good.without("Content-Length").adding(("Content-Length", str(size)), ("Transfer-Encoding", "chunked"))
-    yield row("chunks and a length", bare, both.head() + chunks(good.body) + end)
+    # The connection is closed after it: src/server/listener/tests.rs.
+    yield row("chunks and a length", Expected.ok(), both.head() + chunks(good.body) + end)
     yield row("1.0", Expected.ok(), replace(good, version="HTTP/1.0"))
     yield row("in chunks", Expected.ok(), chunked.head() + chunks(good.body[:10], good.body[10:]) + end)
     yield row("Expect: 100-continue", Expected.ok(), good.adding(("Expect", "100-continue")))
@@ -299,7 +323,9 @@ def http_cases(make: Requests, key_id: str) -> Iterator[Case]:
     yield row("a body that does not come", unreadable, good.setting("Content-Length", str(size + 1)))
     yield row("chunks that do not end", unreadable, chunked.head() + chunks(good.body))
     too_large = Expected(413, "RequestEntityTooLargeException", Form.AWS)
-    yield row("chunks that are too large", too_large, chunked.head() + b"%x\r\n" % (MAX_BODY + 1) + b"x" * (MAX_BODY + 1))
+    yield row(
+        "chunks that are too large", too_large, chunked.head() + b"%x\r\n" % (MAX_BODY + 1) + b"x" * (MAX_BODY + 1)
+    )
     announced = good.setting("Content-Length", str(1 << 40))
     yield row("a body that is announced as too large", too_large, announced)
     yield row("a compressed body", bare, good.setting("Transfer-Encoding", "gzip"))
@@ -318,7 +344,11 @@ def http_cases(make: Requests, key_id: str) -> Iterator[Case]:
     yield row("a head that is too long", Expected(431, "", Form.BARE), too_long.head()[: MAX_HEAD + 1])
     long_line = replace(good, target="/?x=" + "x" * 65_536)
     yield row("a request line that is too long", Expected(414, "", Form.BARE), long_line)
-    yield row("a long query", Expected(400, "IncompleteSignatureException", Form.AWS), replace(good, target="/?x=" + "x" * 60_000))
+    yield row(
+        "a long query",
+        Expected(400, "IncompleteSignatureException", Form.AWS),
+        replace(good, target="/?x=" + "x" * 60_000),
+    )
 
     for target in ("/x", "//", "/%2e", "/../", "*"):
         name, method = f"the path {target}", "OPTIONS" if target == "*" else "POST"
