@@ -198,7 +198,8 @@ def alibaba_cases(make: Requests, key_id: str) -> Iterator[Case]:
     yield row(
         "v3 another query than was signed", mismatch, replace(with_v3(), target=with_v3().target + "&DryRun=true")
     )
-    for name, when in {"16 minutes ago": now - timedelta(minutes=16), "for in an hour": now + timedelta(hours=1)}.items():
+    for name, off in {"16 minutes ago": timedelta(minutes=-16), "for in an hour": timedelta(hours=1)}.items():
+        when = now + off
         yield row(f"v3 signed {name}", "IllegalTimestamp", with_v3(when=when))
         yield xml(f"v1 signed {name}", "IllegalTimestamp", with_v1(when=when))
     yield xml("v1 a time of another form", incomplete, with_v1(Timestamp="20260102T030405Z"))
