@@ -1,6 +1,8 @@
 //! What the KMS endpoint logs: one audit line a request, and nothing that was in it. A program of its own, because it
 //! captures everything that is logged.
 
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that fails says why")]
+
 #[path = "../benches/endpoint/requests.rs"]
 #[allow(dead_code)]
 mod requests;

@@ -4,6 +4,8 @@
 //! The machine is shared, so that absolute figures say little: what counts are the ratios of figures measured in turn, in
 //! one run, with one load generator.
 
+#![allow(clippy::expect_used, reason = "a benchmark that fails stops, saying why")]
+
 mod load;
 mod process;
 mod report;
