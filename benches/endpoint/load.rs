@@ -58,24 +58,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// A connection and what was read beyond the last answer.
 pub struct Connection {
+    target: Target,
     stream: Box<dyn Stream>,
+    /// The server closes it after what it has answered: moto's does after every request.
+    closed: bool,
     buffer: Vec<u8>,
     filled: usize,
 }
 
 impl Connection {
     pub async fn open(target: &Target) -> io::Result<Self> {
+        let stream = Self::stream(target).await?;
+        Ok(Self { target: target.clone(), stream, closed: false, buffer: vec![0; 64 * 1024], filled: 0 })
+    }
+
+    async fn stream(target: &Target) -> io::Result<Box<dyn Stream>> {
         let stream = TcpStream::connect(&target.address).await?;
         stream.set_nodelay(true)?;
-        let stream: Box<dyn Stream> = match &target.tls {
+        Ok(match &target.tls {
             None => Box::new(stream),
             Some(tls) => Box::new(tls.connect(ServerName::try_from("localhost").expect("a name"), stream).await?),
-        };
-        Ok(Self { stream, buffer: vec![0; 64 * 1024], filled: 0 })
+        })
     }
 
     /// Sends a request, and answers the status and the body of its answer.
     pub async fn exchange(&mut self, request: &[u8]) -> io::Result<(u16, &[u8])> {
+        if self.closed {
+            (self.stream, self.closed) = (Self::stream(&self.target).await?, false);
+        }
         self.stream.write_all(request).await?;
         self.stream.flush().await?;
         self.filled = 0;
@@ -88,6 +98,7 @@ impl Connection {
             if let Some((status, start, end)) = answer(&self.buffer[..self.filled])
                 && end <= self.filled
             {
+                self.closed = self.buffer[..start].windows(17).any(|line| line == b"Connection: close");
                 return Ok((status, &self.buffer[start..end]));
             }
         }
