@@ -1,4 +1,4 @@
-# `make` lists the targets. Rust and Go are needed; for the KMS clients also Python 3.11.
+# `make` lists the targets. Rust and Go are needed, and Python 3.11 for the KMS clients.
 
 .DEFAULT_GOAL := help
 .PHONY: help testbed clients build crds fmt lint test demo clean
@@ -44,7 +44,9 @@ lint: ## Check format, clippy and, where cargo-deny is installed, licences and d
 test: lint ## Run everything: format, clippy, and all tests on a real control plane
 	@echo '== control plane (about 8 min the first time, seconds after that)'
 	@tests/cluster/build
-	@echo '== tests: unit, vectors, properties, rules on the control plane, demo, doctests'
+	@echo '== KMS clients (about 4 min the first time, a second after that)'
+	@tests/clients/build
+	@echo '== tests: unit, vectors, properties, rules on the control plane, KMS clients, demo, doctests'
 	@echo '   (about 2 min to build the first time; a few minutes to run)'
 	cargo test --locked --no-fail-fast
 	@echo '== all tests passed'
@@ -52,6 +54,8 @@ test: lint ## Run everything: format, clippy, and all tests on a real control pl
 demo: ## Show the operator on a real Kubernetes API server; ONCE=1 ends by itself
 	@echo '== control plane (about 8 min the first time, seconds after that)'
 	@tests/cluster/build
+	@echo '== KMS clients (about 4 min the first time, a second after that)'
+	@tests/clients/build
 	@echo '== operator, debug build (about 2 min the first time, seconds after that)'
 	@cargo test --locked --no-run --test demo
 	@cargo test --locked --quiet --test demo -- $(if $(ONCE),,--stay)

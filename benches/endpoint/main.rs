@@ -4,7 +4,7 @@
 //! The machine is shared, so that absolute figures say little: what counts are the ratios of figures measured in turn, in
 //! one run, with one load generator.
 
-#![allow(clippy::expect_used, reason = "a benchmark that fails stops, saying why")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a benchmark that fails stops, and says why")]
 
 mod load;
 mod process;

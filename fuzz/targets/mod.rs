@@ -16,6 +16,7 @@ mod request;
 
 targets! {
     acs3,
+    alibaba_action,
     aws_body,
     ciphertext_blob,
     encryption_context,

@@ -130,10 +130,6 @@ pub struct KmsArguments {
     #[arg(long, value_name = "COUNT", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
     pub kms_max_connections: u16,
 
-    /// Let the Alibaba API import key material with RSAES_PKCS1_V1_5: for clients that can do nothing better
-    #[arg(long)]
-    pub kms_allow_pkcs1_import: bool,
-
     /// Field managers that would change back what is changed through the KMS endpoint: of a field that one of them wrote
     /// without server-side apply, it answers a conflict. Comma-separated or repeated; replaces the default
     #[arg(long, value_name = "MANAGER", value_delimiter = ',', default_values = GITOPS_MANAGERS)]

@@ -70,7 +70,6 @@ impl From<&RunArguments> for KmsSettings {
             operations: OperationSettings {
                 max_staleness: run.max_staleness,
                 no_new_keys: run.no_new_keys,
-                allow_pkcs1_import: arguments.kms_allow_pkcs1_import,
                 gitops_managers: arguments.gitops_managers.clone(),
                 ..OperationSettings::default()
             },

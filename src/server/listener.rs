@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
     Response,
     body::{Body, Bytes, Incoming},
-    header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue},
+    header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING},
     server::conn::http1,
     service::service_fn,
 };
@@ -194,8 +194,11 @@ where
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let (busy, large, answer) = (progress.begin(), large.clone(), answer.clone());
             async move {
+                // hyper takes a request that says its length twice, in chunks and in bytes, by the chunks. A proxy may have
+                // counted the bytes, so whatever comes after it may be somebody else's (RFC 9112 section 6.1).
+                let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
                 let arrival = arrive(request, peer, &limits, &large).await;
-                let close = arrival.refused.is_some();
+                let close = is_chunked || arrival.refused.is_some();
                 let response = respond(answer(arrival).await, close);
                 drop(busy);
                 if close {

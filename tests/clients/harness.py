@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
@@ -37,7 +38,15 @@ class Config:
     @staticmethod
     def load(arguments: Sequence[str]) -> Config:
         """Reads the JSON from the file named, or from stdin."""
-        content = json.loads(Path(arguments[0]).read_text() if arguments else sys.stdin.read())
+        return Config.of(Config.content(arguments))
+
+    @staticmethod
+    def content(arguments: Sequence[str]) -> dict[str, Any]:
+        """The JSON from the file named, or from stdin."""
+        return json.loads(Path(arguments[0]).read_text() if arguments else sys.stdin.read())
+
+    @staticmethod
+    def of(content: dict[str, Any]) -> Config:
         credentials = content["credentials"]
         return Config(
             content["endpoint"].rstrip("/"),

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod endpoint;
 mod life;
 mod screen;
 mod stage;
@@ -17,7 +18,7 @@ use std::time::Instant;
 use screen::{Failed, Screen};
 use stage::Stage;
 use steps::{OPERATOR_NAMESPACE, Show};
-use support::ControlPlane;
+use support::{ControlPlane, clients};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// What the command line asks for: `cargo test` passes the arguments of its own test programs to this one.
@@ -77,9 +78,11 @@ fn main() -> ExitCode {
 }
 
 async fn run(screen: &mut Screen, stay: bool) {
+    screen.progress("preparing the KMS clients (about 4 minutes the first time) …");
+    let clients = clients::build().await;
     let started = Instant::now();
     screen.progress("starting a control plane: etcd, kube-apiserver, kube-controller-manager (a few seconds) …");
-    let mut stage = Stage::new(ControlPlane::start().await);
+    let mut stage = Stage::new(ControlPlane::start().await, clients);
     screen.progress(format!("a Kubernetes API server serves at {}", stage.control_plane.url()));
 
     let shown = show(screen, &mut stage).await;
@@ -99,7 +102,7 @@ async fn show(screen: &mut Screen, stage: &mut Stage) -> Result<(), Failed> {
 
     screen.heading("Run the operator, as its ServiceAccount");
     let kubeconfig = stage.control_plane.kubeconfig_for_service_account(OPERATOR_NAMESPACE, "cmk-operator").await;
-    screen.command("cmk-operator run --admin-listen 127.0.0.1:0 &");
+    screen.command(&format!("cmk-operator {} &", stage.operator_arguments().join(" ")));
     let log = stage.start_operator(&kubeconfig);
     screen.progress(format!("its log: {}", log.display()));
     match stage.operator_ready() {
@@ -111,11 +114,14 @@ async fn show(screen: &mut Screen, stage: &mut Stage) -> Result<(), Failed> {
 
 /// Waits for Ctrl-C, so that the user can go on.
 async fn stay_up(screen: &Screen, stage: &Stage) {
-    let path = stage.kubectl_directory();
+    let home = stage.home();
+    let path = stage.program_directories().map(|directory| directory.display().to_string()).join(":");
     screen.heading("It stays up. To try more, in another terminal:");
     screen.say(format!("export KUBECONFIG={}", stage.control_plane.admin_kubeconfig().display()));
-    screen.say(format!("export PATH={}:{}:$PATH", path.display(), Stage::operator_directory().display()));
+    screen.say(format!("export PATH={path}:$PATH"));
+    screen.say(format!(". {0}/orders-kms.env; export AWS_CA_BUNDLE={0}/ca.crt", home.display()));
     screen.say("kubectl get kms -n shop");
+    screen.say("aws kms generate-data-key --key-id alias/customers --key-spec AES_256");
     screen.say("\nCtrl-C ends it; nothing is left behind.");
     let mut terminated = signal(SignalKind::terminate()).expect("a signal handler");
     tokio::select! {

@@ -1,8 +1,8 @@
 //! A control plane and the operator beside it, in a process of its own; and a shell to use them from.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -21,6 +21,9 @@ const CHECKOUT: &str = env!("CARGO_MANIFEST_DIR");
 const NOT_INHERITED: [&str; 7] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "POD_NAMESPACE"];
 
+/// Nor whatever clouds the user works with.
+const NOT_INHERITED_PREFIXES: [&str; 2] = ["AWS_", "ALIBABA_CLOUD_"];
+
 /// How long the operator may take to be ready: it lists what exists, of which there is nothing.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -35,11 +38,35 @@ pub struct Stage {
     // Dropped in this order.
     operator: Option<Component>,
     pub control_plane: ControlPlane,
+    /// Where `aws` and `python` are.
+    clients: PathBuf,
+    /// Where the KMS endpoint listens.
+    kms_address: SocketAddr,
+    kms_url: String,
+    /// What was exported, as it was typed.
+    exported: String,
 }
 
 impl Stage {
-    pub fn new(control_plane: ControlPlane) -> Self {
-        Self { operator: None, control_plane }
+    /// `clients` is the directory that `tests/clients/build` answers.
+    pub fn new(control_plane: ControlPlane, clients: PathBuf) -> Self {
+        // Known before the operator runs: it delivers the address to its clients, and they go to the host localhost.
+        let free = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr());
+        let kms_address = free.expect("a free port");
+        let kms_url = format!("https://localhost:{}", kms_address.port());
+        Self { operator: None, control_plane, clients, kms_address, kms_url, exported: String::new() }
+    }
+
+    /// The KMS endpoint, as clients call it.
+    pub fn kms_url(&self) -> &str {
+        &self.kms_url
+    }
+
+    /// The arguments that the operator runs with. Port 0 is any that is free: the log says which.
+    pub fn operator_arguments(&self) -> [String; 7] {
+        let address = self.kms_address.to_string();
+        ["run", "--admin-listen", "127.0.0.1:0", "--kms-listen", &address, "--kms-url", &self.kms_url]
+            .map(str::to_owned)
     }
 
     /// Where kubectl is.
@@ -53,25 +80,40 @@ impl Stage {
         Path::new(OPERATOR).parent().unwrap_or(Path::new("."))
     }
 
+    /// The home directory of the shell.
+    pub fn home(&self) -> PathBuf {
+        self.control_plane.directory().join("home")
+    }
+
+    /// Where the programs are that the commands name.
+    pub fn program_directories(&self) -> [PathBuf; 3] {
+        [self.clients.clone(), self.kubectl_directory(), Self::operator_directory().to_owned()]
+    }
+
+    /// Exports variables to all lines that are run from now on, as if it was one shell.
+    pub fn export(&mut self, line: &str) {
+        self.exported += line;
+        self.exported += "\n";
+    }
+
     /// Runs a line as the administrator would in a shell. Both outputs come in the order written.
     pub fn shell(&self, line: &str) -> Ran {
         let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("exec 2>&1\n{line}")).current_dir(CHECKOUT).stdin(Stdio::null());
+        command.arg("-c").arg(format!("exec 2>&1\n{}{line}", self.exported)).current_dir(CHECKOUT).stdin(Stdio::null());
         // HOME, so that kubectl keeps its caches away from the user's.
         let kubectl = self.control_plane.kubectl([""; 0]);
         for (name, value) in kubectl.get_envs() {
             command.env(name, value.unwrap_or_default());
         }
         command.env("PATH", self.search_path());
-        without_proxies(&mut command);
+        without_the_users(&mut command);
         let output = command.output().expect("a shell");
         Ran { text: String::from_utf8_lossy(&output.stdout).into_owned(), success: output.status.success() }
     }
 
     fn search_path(&self) -> OsString {
-        let mut directories = vec![self.kubectl_directory(), Self::operator_directory().to_owned()];
         let inherited = std::env::var_os("PATH").unwrap_or_default();
-        directories.extend(std::env::split_paths(&inherited));
+        let directories = self.program_directories().into_iter().chain(std::env::split_paths(&inherited));
         std::env::join_paths(directories).expect("directories without a colon in their names")
     }
 
@@ -81,11 +123,10 @@ impl Stage {
             "cmk-operator",
             Path::new(OPERATOR),
             self.control_plane.directory(),
-            // Port 0: any that is free. The log says which.
-            ["run", "--admin-listen", "127.0.0.1:0"].map(OsStr::new),
+            self.operator_arguments(),
             |command| {
                 command.env("KUBECONFIG", kubeconfig);
-                without_proxies(command);
+                without_the_users(command);
             },
         );
         self.operator.insert(operator).log().to_owned()
@@ -119,9 +160,14 @@ impl Stage {
     }
 }
 
-fn without_proxies(command: &mut Command) {
+fn without_the_users(command: &mut Command) {
     for name in NOT_INHERITED {
         command.env_remove(name);
+    }
+    for (name, _) in std::env::vars_os() {
+        if NOT_INHERITED_PREFIXES.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
     }
 }
 

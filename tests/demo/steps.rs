@@ -8,7 +8,7 @@ pub(crate) type Shown = Result<(), Failed>;
 /// A step's commands and checks.
 pub struct Show<'a> {
     pub screen: &'a mut Screen,
-    pub stage: &'a Stage,
+    pub stage: &'a mut Stage,
 }
 
 /// Where the operator keeps its own Secrets.
@@ -28,8 +28,16 @@ impl Show<'_> {
     pub(crate) fn try_run(&mut self, line: &str) -> Ran {
         self.screen.command(line);
         let ran = self.stage.shell(line);
-        self.screen.say(ran.text.trim_end());
+        if !ran.text.trim().is_empty() {
+            self.screen.say(ran.text.trim_end());
+        }
         ran
+    }
+
+    /// Types a command that exports variables to those after it.
+    pub(crate) fn export(&mut self, line: &str) {
+        self.screen.command(line);
+        self.stage.export(line);
     }
 
     pub(crate) fn heading(&self, text: &str) {
@@ -61,12 +69,12 @@ impl Show<'_> {
         let crds = self.run("cmk-operator crds | kubectl apply --server-side -f -")?;
         self.run("kubectl apply --server-side -f deploy/rbac.yaml")?;
         let policies = self.run("cmk-operator policies | kubectl apply --server-side -f -")?;
-        let names =
-            ["customermasterkeys", "datakeys", "clusterkeystores"].map(|n| format!("crd/{n}.kms.cmk-operator.dev"));
+        let names = ["customermasterkeys", "datakeys", "clusterkeystores", "accesskeys"]
+            .map(|n| format!("crd/{n}.kms.cmk-operator.dev"));
         self.run(&format!("kubectl wait --for=condition=Established --timeout=60s {}", names.join(" ")))?;
         self.expect(
-            "the three kinds and the policies are installed",
-            crds.matches("serverside-applied").count() == 3 && policies.contains("serverside-applied"),
+            "the four kinds and the policies are installed",
+            crds.matches("serverside-applied").count() == 4 && policies.contains("serverside-applied"),
         )
     }
 
@@ -79,6 +87,7 @@ impl Show<'_> {
         self.delivered_secrets()?;
         self.disabled_key()?;
         self.enabled_again()?;
+        self.endpoint()?;
         self.imported_material()?;
         self.rotated()?;
         self.aliases()?;
@@ -91,7 +100,7 @@ impl Show<'_> {
     }
 
     fn manifests_become_keys(&mut self) -> Shown {
-        self.heading("Apply the examples: keys, data keys, key stores");
+        self.heading("Apply the examples: keys, data keys, key stores, an access key");
         self.run("kubectl apply -f examples/00-namespace.yaml")?;
         self.run(
             "head -c 32 /dev/urandom | \\\n  \
@@ -100,10 +109,12 @@ impl Show<'_> {
         self.run("kubectl apply -f examples/")?;
         let all = "kubectl wait --for=condition=Ready --timeout=60s --all";
         self.run(&format!("{all} clusterkeystores"))?;
-        let waited = self.run(&format!("{all} -A cmk,dk"))?;
+        let waited = self.run(&format!("{all} -A cmk,dk,ak"))?;
         self.expect(
-            "all are Ready: ten keys, and the service key of a data key that names none; six data keys",
-            waited.matches("customermasterkey").count() == 11 && waited.matches("datakey.").count() == 6,
+            "all are Ready: ten keys, and the service key of a data key that names none; six data keys; an access key",
+            waited.matches("customermasterkey").count() == 11
+                && waited.matches("datakey.").count() == 6
+                && waited.matches("accesskey.").count() == 1,
         )
     }
 
@@ -257,13 +268,17 @@ impl Show<'_> {
         self.heading("What stands behind it: one sealed Secret a key, in the operator's namespace");
         let secrets = self.run(&format!("kubectl get secrets -n {OPERATOR_NAMESPACE}"))?;
         self.expect(
-            "eleven records, the claims of two aliases, and the root key",
+            "eleven records, the claims of two aliases, an access key, the endpoint's certificate, and the root key",
             secrets.matches("kms.cmk-operator.dev/key ").count() == 11
                 && secrets.matches("kms.cmk-operator.dev/alias ").count() == 2
-                && secrets.contains("cmk-root-key"),
+                && secrets.matches("kms.cmk-operator.dev/access-key ").count() == 1
+                && ["cmk-kms-tls", "cmk-root-key"].iter().all(|name| secrets.contains(name)),
         )?;
         let report = self.run("cmk-operator verify")?;
-        self.expect("every record is authentic and unwraps", report.contains("11 keys unwrap, 0 tombstones"))
+        self.expect(
+            "every record is authentic and unwraps",
+            report.contains("11 keys unwrap, 0 tombstones") && report.contains("1 access keys open, 0 do not"),
+        )
     }
 }
 

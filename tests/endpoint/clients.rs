@@ -9,21 +9,12 @@ use std::{
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-/// Prepares the clients, if that was not done before, and answers the directory with `python` and `sops`.
-pub async fn directory() -> &'static Path {
+use crate::support;
+
+/// The directory with `python`, `aws` and `sops`, prepared once for all tests.
+async fn directory() -> &'static Path {
     static DIRECTORY: OnceCell<PathBuf> = OnceCell::const_new();
-    DIRECTORY
-        .get_or_init(|| async {
-            let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/build");
-            let built = tokio::task::spawn_blocking(move || {
-                Command::new(build).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap()
-            });
-            let output = built.await.unwrap();
-            assert!(output.status.success(), "tests/clients/build failed: it says why above");
-            let text = String::from_utf8(output.stdout).unwrap();
-            PathBuf::from(text.lines().last().unwrap())
-        })
-        .await
+    DIRECTORY.get_or_init(support::clients::build).await
 }
 
 /// Runs a program with its configuration on standard input. It has to succeed, and says what it found if it does not.

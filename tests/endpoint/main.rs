@@ -8,6 +8,10 @@ mod support;
 
 mod application;
 mod clients;
+mod kms_http;
+mod outage;
+mod refusals;
+mod replicas;
 
 use application::Application;
 

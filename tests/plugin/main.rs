@@ -346,7 +346,7 @@ async fn the_doctor_misses_what_is_not_installed() {
     kubectl(&["delete", "validatingadmissionpolicies,validatingadmissionpolicybindings", "--all"]);
     plugin.run(&["doctor"]).await.says(1, "is not installed").says(1, "cmk-operator policies | kubectl apply");
     kubectl(&["delete", "crd", "customermasterkeys.kms.cmk-operator.dev", "datakeys.kms.cmk-operator.dev"]);
-    kubectl(&["delete", "crd", "clusterkeystores.kms.cmk-operator.dev"]);
+    kubectl(&["delete", "crd", "clusterkeystores.kms.cmk-operator.dev", "accesskeys.kms.cmk-operator.dev"]);
     eventually("the kinds to be gone", SOON, async || {
         let ran = plugin.run(&["doctor"]).await;
         if ran.code == Some(1) && ran.out.contains("does not know CustomerMasterKey") {

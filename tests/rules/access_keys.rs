@@ -146,6 +146,7 @@ async fn section_1_an_access_key_is_delivered_and_is_its_service_account() {
             "ALIBABA_CLOUD_ACCESS_KEY_ID",
             "ALIBABA_CLOUD_ACCESS_KEY_SECRET",
             ID,
+            "AWS_DEFAULT_REGION",
             "AWS_ENDPOINT_URL_KMS",
             "AWS_REGION",
             SECRET
@@ -156,8 +157,9 @@ async fn section_1_an_access_key_is_delivered_and_is_its_service_account() {
     assert_eq!(text(&secret, SECRET).len(), 40);
     assert_eq!(text(&secret, "ALIBABA_CLOUD_ACCESS_KEY_ID"), id);
     assert_eq!(text(&secret, "ALIBABA_CLOUD_ACCESS_KEY_SECRET"), text(&secret, SECRET));
-    assert_eq!(text(&secret, "AWS_ENDPOINT_URL_KMS"), "https://cmk-operator.cmk-system.svc");
+    assert_eq!(text(&secret, "AWS_ENDPOINT_URL_KMS"), "https://cmk-operator-kms.cmk-system.svc");
     assert_eq!(text(&secret, "AWS_REGION"), "cn-hangzhou");
+    assert_eq!(text(&secret, "AWS_DEFAULT_REGION"), "cn-hangzhou");
     assert_eq!((secret.labels()["team"].as_str(), secret.annotations()["note"].as_str()), ("orders", "n"));
     assert_eq!(secret.owner_references()[0].uid, object.uid().unwrap());
     let status = object.status.as_ref().unwrap();

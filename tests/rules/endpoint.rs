@@ -18,11 +18,12 @@ use cmk_operator::{
     server::{
         Call, Caller,
         operations::{KeyReference, Kms, OperationSettings},
+        staleness,
     },
     store::embedded::EmbeddedStore,
 };
 use futures::StreamExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client, ResourceExt,
@@ -40,7 +41,7 @@ use tokio::{
 };
 
 use crate::helpers;
-use crate::support::world::{SOON, World};
+use crate::support::world::{SOON, TestClock, World};
 
 /// What happens to the object just before a call writes it.
 pub enum Meddling {
@@ -74,6 +75,7 @@ pub struct Endpoint {
     pub kms: Kms<Meddled, EmbeddedStore<KubeCluster>>,
     pub hand: Arc<Mutex<Hand>>,
     caller: Caller,
+    clock: Arc<TestClock>,
     /// The watch of aliases.
     aliases: AbortHandle,
     _watches: JoinSet<()>,
@@ -124,8 +126,10 @@ impl Endpoint {
         let cluster = Meddled { inner: cluster, admin: world.client.clone(), hand: hand.clone() };
         let user = UserInfo::service_account(&world.namespace, "api", "uid-of-api");
         let caller = Caller { user: Arc::new(user), namespace: (*world.namespace).into(), access_key_id: None };
-        let kms = Kms::new(cluster, store, clock, random, settings);
-        Self { kms, hand, caller, aliases: noting.remove(1), _watches: watches }
+        let kms = Kms::new(cluster.clone(), store, clock.clone(), random, settings);
+        let (contact, namespace) = (kms.contact().clone(), world.operator_namespace.clone());
+        watches.spawn(staleness::keep(contact, cluster, namespace));
+        Self { kms, hand, caller, clock, aliases: noting.remove(1), _watches: watches }
     }
 
     /// A call of the Alibaba dialect.
@@ -138,9 +142,10 @@ impl Endpoint {
         Call::new(self.caller.clone(), Dialect::Aws)
     }
 
-    /// Takes verbs from the caller.
+    /// Takes verbs from the caller, and gives back all others: long enough ago that no answer of before counts.
     pub fn deny(&self, verbs: &[&'static str]) {
         self.hand.lock().unwrap().denied = verbs.iter().copied().collect();
+        self.clock.advance(SignedDuration::from_secs(6));
     }
 
     /// Has something happen before the next write.

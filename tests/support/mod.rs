@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test bed that fails stops the test, saying why")]
 
 mod certificates;
+pub mod clients;
 pub mod component;
 mod control_plane;
 pub mod world;

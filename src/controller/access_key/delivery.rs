@@ -82,6 +82,8 @@ fn data(contents: &Contents<'_>) -> BTreeMap<String, ByteString> {
         ("AWS_SECRET_ACCESS_KEY", secret.expose()),
         ("AWS_ENDPOINT_URL_KMS", &endpoint.url),
         ("AWS_REGION", &endpoint.region),
+        // boto3 and version 1 of the AWS CLI read this one only.
+        ("AWS_DEFAULT_REGION", &endpoint.region),
         ("ALIBABA_CLOUD_ACCESS_KEY_ID", *access_key_id),
         ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", secret.expose()),
     ];

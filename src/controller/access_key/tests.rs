@@ -163,6 +163,7 @@ fn the_secret_has_what_the_clients_of_both_clouds_read() {
         ("ALIBABA_CLOUD_ACCESS_KEY_ID", "CMKA1"),
         ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "of CMKA1"),
         ("AWS_ACCESS_KEY_ID", "CMKA1"),
+        ("AWS_DEFAULT_REGION", "cn-hangzhou"),
         ("AWS_ENDPOINT_URL_KMS", "https://kms"),
         ("AWS_REGION", "cn-hangzhou"),
         ("AWS_SECRET_ACCESS_KEY", "of CMKA1"),

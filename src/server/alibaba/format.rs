@@ -44,7 +44,11 @@ impl Format {
     }
 }
 
-/// Whether a request has its action and version in headers: it is signed in version 3, or comes with a token.
+/// Whether a request has its action and version in headers: it is signed in version 3, or comes with a token. Also where
+/// there is more than one `Authorization`, so that it is refused in words of this API.
 pub(super) fn in_headers(request: &Request) -> bool {
-    request.header("authorization").is_some_and(|value| value.starts_with("ACS3-") || value.starts_with("Bearer "))
+    request.headers.get_all("authorization").iter().any(|value| {
+        let scheme = value.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
+        scheme.starts_with(b"ACS3-") || scheme.eq_ignore_ascii_case(b"bearer")
+    })
 }

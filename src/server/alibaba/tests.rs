@@ -166,7 +166,7 @@ fn action_and_version_come_from_what_is_signed() {
     let old = Failure::InvalidParameter { name: "Version", problem: "it must be 2016-01-20".into() };
     type Row<'a> = (&'a str, &'a [(&'static str, &'a str)], Option<&'a str>, Result<(), Failure>);
     let missing = || Err(Failure::MissingParameter("Version"));
-    let rows: [Row<'_>; 7] = [
+    let rows: [Row<'_>; 10] = [
         ("Action=Decrypt&Version=2016-01-20", &[ACTION, VERSION], Some("Decrypt"), Ok(())),
         ("Action=Decrypt&Version=2015-01-20", &[ACTION, VERSION], Some("Decrypt"), Err(old)),
         ("", &[ACTION, VERSION], None, missing()),
@@ -174,6 +174,10 @@ fn action_and_version_come_from_what_is_signed() {
         ("", &[ACTION, VERSION, ("authorization", "Bearer x")], Some("Encrypt"), Ok(())),
         ("", &[ACTION, VERSION, ("authorization", "AWS4-HMAC-SHA256 x")], None, missing()),
         ("", &[ACTION, ACS3], Some("Encrypt"), missing()),
+        ("", &[ACTION, VERSION, ("authorization", "bearer x")], Some("Encrypt"), Ok(())),
+        // To be refused by whoever authenticates, in words of this API.
+        ("", &[ACTION, VERSION, ACS3, ACS3], Some("Encrypt"), Ok(())),
+        ("", &[ACTION, VERSION, ("authorization", "Bearer")], Some("Encrypt"), Ok(())),
     ];
     for (query, headers, action, version) in rows {
         let (parameters, request) = (Parameters::parse(query, "").unwrap(), request(headers));

@@ -50,6 +50,7 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
     pub async fn create_key(&self, call: &mut Call, new: &NewKeyDeclaration) -> Result<KeyDescription, Failure> {
         check_tags(&new.tags)?;
         self.check_interval("RotationInterval", new.rotation_interval_days)?;
+        self.contact.check().await?;
         self.permissions.require_in_namespace(&call.caller, Verb::Create).await?;
         self.may_create(&call.caller.namespace).await?;
         let made = self.declare(call, new).await?;

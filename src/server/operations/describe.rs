@@ -61,6 +61,7 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
     /// # Errors
     /// [`Failure`]: no permission to list them.
     pub async fn list_keys(&self, call: &mut Call) -> Result<Vec<KeyDescription>, Failure> {
+        self.contact.check().await?;
         self.permissions.require_in_namespace(&call.caller, Verb::List).await?;
         let namespace = &*call.caller.namespace;
         let mut keys = self.store.keys();
@@ -88,6 +89,7 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
                 claims
             }
             None => {
+                self.contact.check().await?;
                 self.permissions.require_in_namespace(&call.caller, Verb::List).await?;
                 preferred(self.store.aliases_in(&call.caller.namespace))
             }

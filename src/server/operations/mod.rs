@@ -50,8 +50,6 @@ pub struct OperationSettings {
     pub gitops_managers: Vec<String>,
     /// How long to wait until the operator has carried out a change.
     pub wait: Duration,
-    /// The Alibaba dialect may import with RSAES_PKCS1_V1_5.
-    pub allow_pkcs1_import: bool,
     /// No key is made (design, rule 20).
     pub no_new_keys: bool,
     /// How long to go on without the API server: `--max-staleness`.
@@ -63,7 +61,6 @@ impl Default for OperationSettings {
         Self {
             gitops_managers: crate::api::field_ownership::GITOPS_MANAGERS.map(str::to_owned).to_vec(),
             wait: Duration::from_secs(10),
-            allow_pkcs1_import: false,
             no_new_keys: false,
             max_staleness: staleness::DEFAULT,
         }

@@ -134,8 +134,7 @@ pub(super) fn import_parameters<'a>(p: &'a Parameters<'_>) -> Result<ActionReque
     Ok(ActionRequest::GetParametersForImport(key, wrapping_algorithm(required(p, "WrappingAlgorithm")?)?, spec))
 }
 
-/// The algorithms of the API, as far as the operator has them. RSAES_PKCS1_V1_5 is behind a flag, which the operation
-/// checks once the operator has it at all.
+/// The algorithms of the API that the operator has: RSAES_PKCS1_V1_5 is not one of them (docs/architecture.md).
 fn wrapping_algorithm(text: &str) -> Result<WrappingAlgorithm, Failure> {
     const OAEP: &str = "RSAES_OAEP_SHA_256 or RSAES_OAEP_SHA_1";
     if !["RSAES_OAEP_SHA_256", "RSAES_OAEP_SHA_1", "RSAES_PKCS1_V1_5"].contains(&text) {

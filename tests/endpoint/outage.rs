@@ -1,0 +1,116 @@
+//! The API server is down: what the endpoint answers over HTTP, in both dialects, until `--max-staleness` and after it.
+
+use std::process::Command;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use jiff::SignedDuration;
+use serde_json::json;
+
+use crate::{
+    application::{Credentials, VERBS, access_key},
+    kms_http::Client,
+    support::{
+        eventually,
+        world::{SOON, World, key_id, private_bed},
+    },
+};
+
+/// Stops the API server from answering, as a network that swallows everything would, lets it go on, or ends it.
+fn signal_api_server(world: &World, signal: &str) {
+    let pid = world.bed.control_plane.process_ids()[1].to_string();
+    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success(), "kill {signal} {pid}");
+}
+
+/// What the application does all day with a key: encrypt and decrypt, in both dialects. Or the status and the codes with
+/// which that is refused.
+async fn round_trips(client: &Client<'_>, id: &str) -> Result<(), (u16, [String; 2])> {
+    let plaintext = STANDARD.encode("hello");
+    let aws = client.aws("Encrypt", &json!({"KeyId": id, "Plaintext": plaintext})).await;
+    let alibaba = client.alibaba("Encrypt", &[("KeyId", id), ("Plaintext", &plaintext)]).await;
+    assert_eq!(aws.status == 200, alibaba.status == 200, "{aws:?} {alibaba:?}");
+    if aws.status != 200 {
+        let codes = [aws.code().to_owned(), alibaba.code().to_owned()];
+        return Err((alibaba.status, codes));
+    }
+    let (aws, alibaba) = (aws.ok(), alibaba.ok());
+    let blob = alibaba["CiphertextBlob"].as_str().unwrap();
+    let opened = [
+        client.aws("Decrypt", &json!({"CiphertextBlob": aws["CiphertextBlob"]})).await.ok(),
+        client.alibaba("Decrypt", &[("CiphertextBlob", blob)]).await.ok(),
+    ];
+    opened.iter().for_each(|opened| assert_eq!(opened["Plaintext"], plaintext));
+    Ok(())
+}
+
+fn disabled() -> Result<(), (u16, [String; 2])> {
+    Err((409, ["DisabledException", "Rejected.Disabled"].map(str::to_owned)))
+}
+
+fn unavailable() -> Result<(), (u16, [String; 2])> {
+    Err((503, ["ServiceUnavailableException", "ServiceUnavailableTemporary"].map(str::to_owned)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_down_stops_nothing_until_max_staleness() {
+    let world = World::on(private_bed().await, "outage").await;
+    let operator = world.start().await;
+    let credentials = Credentials::of(&access_key(&world, "app", &VERBS, "AWS_SECRET_ACCESS_KEY").await);
+    let client = Client { address: operator.kms_plain.unwrap(), credentials: &credentials, clock: &world.clock };
+    let mut ids = Vec::new();
+    for name in ["orders", "closed"] {
+        world.apply_key(name, json!({})).await;
+        ids.push(key_id(&world.key_ready(name).await));
+    }
+    let [orders, closed] = [&*ids[0], &*ids[1]];
+    for id in [orders, closed] {
+        eventually("the key to be usable", SOON, async || {
+            round_trips(&client, id).await.map_err(|refused| format!("{refused:?}"))
+        })
+        .await;
+    }
+    client.aws("DisableKey", &json!({"KeyId": closed})).await.ok();
+    assert_eq!(round_trips(&client, closed).await, disabled());
+
+    signal_api_server(&world, "-STOP");
+    // Past what a permission counts for, and then to just before five minutes.
+    for waited in [6, 60, 120, 60] {
+        world.clock.advance(SignedDuration::from_secs(waited));
+        assert_eq!(round_trips(&client, orders).await, Ok(()));
+        assert_eq!(round_trips(&client, closed).await, disabled());
+    }
+    // A right that was never looked up can't be now.
+    let unknown = client.alibaba("DescribeKey", &[("KeyId", orders)]).await;
+    assert_eq!((unknown.status, unknown.code()), (503, "ServiceUnavailableTemporary"));
+    world.clock.advance(SignedDuration::from_secs(60));
+    for id in [orders, closed] {
+        assert_eq!(round_trips(&client, id).await, unavailable());
+    }
+    let refused = client.aws("Encrypt", &json!({"KeyId": orders, "Plaintext": "aGVsbG8="})).await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.body["message"].as_str().unwrap().contains("--max-staleness"), "{refused:?}");
+
+    signal_api_server(&world, "-CONT");
+    eventually("the endpoint to serve again", SOON, async || {
+        round_trips(&client, orders).await.map_err(|refused| format!("{refused:?}"))
+    })
+    .await;
+    assert_eq!(round_trips(&client, closed).await, disabled());
+    eventually("keys to be changed again", SOON, async || {
+        match client.aws("EnableKey", &json!({"KeyId": closed})).await {
+            answer if answer.status == 200 => Ok(()),
+            refused => Err(format!("{refused:?}")),
+        }
+    })
+    .await;
+    assert_eq!(round_trips(&client, closed).await, Ok(()));
+
+    // The other way to be down: nobody listens any more.
+    signal_api_server(&world, "-KILL");
+    for waited in [0, 6, 200] {
+        world.clock.advance(SignedDuration::from_secs(waited));
+        assert_eq!(round_trips(&client, orders).await, Ok(()));
+    }
+    world.clock.advance(SignedDuration::from_secs(100));
+    assert_eq!(round_trips(&client, orders).await, unavailable());
+    operator.crash().await;
+}
