@@ -1,7 +1,7 @@
 # `make` lists the targets. Rust and Go are needed, and Python 3.11 for the KMS clients.
 
 .DEFAULT_GOAL := help
-.PHONY: help testbed clients build crds fmt lint test demo clean
+.PHONY: help testbed clients build crds fmt lint test demo clean fuzz
 
 # `make demo ONCE=1` ends by itself.
 ONCE ?=
