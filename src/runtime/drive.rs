@@ -56,8 +56,8 @@ pub struct Drive<K: Resource<DynamicType = ()> + Clone + Debug + 'static> {
     /// Is told when the store has been filled. Not `Store::wait_until_ready`, which wakes one task only, and the
     /// controller is one that waits.
     pub listed: watch::Sender<bool>,
-    /// Becomes true when everything a pass looks at has been filled.
-    pub may_start: watch::Receiver<bool>,
+    /// True while passes may be made: everything that a pass looks at has been filled, and this replica leads.
+    pub may_work: watch::Receiver<bool>,
     /// Becomes true when no pass is to be begun any more.
     pub stop: watch::Receiver<bool>,
 }
@@ -86,7 +86,7 @@ where
         S: KeyStore,
         F: Future<Output = Result<Outcome, PassError>> + Send + 'static,
     {
-        let Self { kind, api, writer, store, mut requests, concurrency, listed, may_start, stop } = self;
+        let Self { kind, api, writer, store, mut requests, concurrency, listed, may_work, stop } = self;
         let objects = watcher(api, config());
         let objects = persistent(kind, objects).map(Ok::<_, watcher::Error>).reflect(writer);
         let begun = listed.subscribe();
@@ -103,12 +103,18 @@ where
         let asked = stream::poll_fn(move |cx| requests.poll_recv(cx)).map(Into::into);
         let queue = stream::select(own, asked).map(Ok::<_, Infallible>).take_until(on(stop.clone()));
 
+        let stopped = stop.clone();
         let passes = applier(
             move |object: Arc<Guarded<K>>, context: Arc<Context<C, S>>| -> BoxFuture<'static, _> {
-                let (reconcile, may_start) = (reconcile.clone(), may_start.clone());
+                let (reconcile, may_work, stop) = (reconcile.clone(), may_work.clone(), stopped.clone());
                 async move {
-                    on(may_start).await;
-                    Ok::<_, Infallible>(pass(kind, &context, &object, reconcile).await)
+                    let pass = || pass(kind, &context, &object, reconcile.clone());
+                    let done = tokio::select! {
+                        done = while_on(may_work.clone(), pass) => done,
+                        // Told to stop, a pass under way is brought to its end, and one that waits is not begun.
+                        () = stopped_while_off(stop, may_work.clone()) => Action::await_change(),
+                    };
+                    Ok::<_, Infallible>(done)
                 }
                 .boxed()
             },
@@ -123,6 +129,32 @@ where
             () = stopped_before(begun, stop) => {}
         }
     }
+}
+
+/// Does something while a switch is on. When the switch goes off it is dropped at once, wherever it is, and begun anew when
+/// the switch is on again.
+pub async fn while_on<T, F: Future<Output = T>>(switch: watch::Receiver<bool>, work: impl Fn() -> F) -> T {
+    loop {
+        on(switch.clone()).await;
+        tokio::select! {
+            biased;
+            () = off(switch.clone()) => {}
+            done = work() => return done,
+        }
+    }
+}
+
+/// Waits for a switch to become false. One whose sender is gone never does.
+async fn off(mut switch: watch::Receiver<bool>) {
+    if switch.wait_for(|on| !*on).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Resolves when `stop` has come and the switch is off.
+async fn stopped_while_off(stop: watch::Receiver<bool>, switch: watch::Receiver<bool>) {
+    on(stop).await;
+    off(switch).await;
 }
 
 /// Resolves when `stop` comes before anything has been listed. The controller begins no pass until then, and once

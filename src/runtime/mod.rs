@@ -8,6 +8,7 @@ pub mod credentials;
 mod drive;
 mod key_stores;
 pub mod kms_endpoint;
+pub mod leader_election;
 pub mod metrics;
 pub mod operator;
 mod root_key_guard;

@@ -240,11 +240,11 @@ pub async fn operate(
         services.spawn(certificate.keep(client, namespace));
     }
     let serving = (settings.kms.limits, context.metrics.endpoint.clone());
-    drives.spawn(kms_endpoint::serve(endpoint, listeners, tls, serving, (keys.may_start.subscribe(), stop.clone())));
+    drives.spawn(kms_endpoint::serve(endpoint, listeners, tls, serving, (keys.may_work.subscribe(), stop.clone())));
 
     let orphans = Orphans::default();
     let signs = Signs { stores, usage, orphans: orphans.found() };
-    services.spawn(key_stores::keep_status(context.clone(), signs, keys.may_start.subscribe()));
+    services.spawn(key_stores::keep_status(context.clone(), signs, keys.may_work.subscribe()));
     services.spawn({
         let readiness = readiness.clone();
         async move {
@@ -258,9 +258,9 @@ pub async fn operate(
                 on(listed).await;
             }
             root_key_rewrap::count(&context.store, &context.metrics);
-            keys.may_start.send_replace(true);
-            data_keys.may_start.send_replace(true);
-            access_keys.may_start.send_replace(true);
+            keys.may_work.send_replace(true);
+            data_keys.may_work.send_replace(true);
+            access_keys.may_work.send_replace(true);
             readiness.set(true);
             tracing::info!(watching = ?settings.watch_namespaces, "the operator is ready");
             sweep(context, orphans, settings, triggers).await;
@@ -278,7 +278,7 @@ struct Kind<K: Resource<DynamicType = ()> + Clone + Debug + 'static> {
     /// Each becomes true when a scope has been listed.
     listed: Vec<watch::Receiver<bool>>,
     /// Lets the passes begin.
-    may_start: watch::Sender<bool>,
+    may_work: watch::Sender<bool>,
 }
 
 impl<K> Kind<K>
@@ -286,8 +286,8 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + 'static,
 {
     fn prepare(kind: &'static str, client: &Client, settings: &Settings, stop: &watch::Receiver<bool>) -> Self {
-        let (may_start, started) = watch::channel(false);
-        let mut prepared = Self { drives: Vec::new(), watched: Vec::new(), listed: Vec::new(), may_start };
+        let (may_work, started) = watch::channel(false);
+        let mut prepared = Self { drives: Vec::new(), watched: Vec::new(), listed: Vec::new(), may_work };
         for scope in settings.scopes() {
             let writer = Writer::default();
             let (watched, requests) = Watched::new(scope.clone(), writer.as_reader());
@@ -300,7 +300,7 @@ where
                 requests,
                 concurrency: settings.concurrency,
                 listed,
-                may_start: started.clone(),
+                may_work: started.clone(),
                 stop: stop.clone(),
             });
             prepared.watched.push(watched);

@@ -1,0 +1,174 @@
+//! Leader election by a Lease: of several replicas one writes. Every write has a precondition (design, rule 17), so that
+//! this saves work and noise, and no data depends on it.
+
+mod decide;
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ObjectMeta, PostParams},
+};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+
+pub use decide::Timing;
+use decide::{Held, Seen, Step, decide};
+
+use crate::api::metadata;
+
+/// The name of the Lease, in the operator's namespace.
+pub const LEASE: &str = "cmk-operator";
+
+/// A replica that would lead.
+pub struct Candidate {
+    api: Api<Lease>,
+    identity: String,
+    timing: Timing,
+    leads: watch::Sender<bool>,
+}
+
+/// What became of one try.
+enum Tried {
+    /// The Lease is ours as of this moment.
+    Holds,
+    /// It is another one's.
+    Waits,
+    /// Somebody wrote it at the same time: it is to be looked at again.
+    Unclear,
+}
+
+impl Candidate {
+    /// A replica with an identity that no other has, now or later. `leads` is true while it leads.
+    #[must_use]
+    pub fn new(client: Client, namespace: &str, identity: String, timing: Timing, leads: watch::Sender<bool>) -> Self {
+        Self { api: Api::namespaced(client, namespace), identity, timing, leads }
+    }
+
+    /// Stands for election until `stop` resolves, and then gives the lease up, so that another need not wait.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        tokio::select! {
+            () = self.stand() => {}
+            () = stop => {}
+        }
+        if self.leads.send_replace(false) {
+            self.give_up().await;
+        }
+    }
+
+    async fn stand(&self) {
+        let mut seen = Seen::default();
+        let mut renewed = None;
+        loop {
+            // Not when it was answered: others count from when they saw it, which may be long before that.
+            let sent = Instant::now();
+            let left = renewed.map_or(self.timing.renew_deadline, |at: Instant| {
+                (at + self.timing.renew_deadline).saturating_duration_since(sent)
+            });
+            match timeout(left, self.try_once(&mut seen)).await {
+                Ok(Ok(Tried::Holds)) => {
+                    renewed = Some(sent);
+                    self.set(true);
+                }
+                Ok(Ok(Tried::Waits)) => {
+                    renewed = None;
+                    self.set(false);
+                }
+                Ok(Ok(Tried::Unclear)) => {}
+                Ok(Err(error)) => tracing::warn!(%error, lease = LEASE, "the lease can't be read or written"),
+                Err(_) => tracing::warn!(lease = LEASE, "the API server does not answer about the lease"),
+            }
+            let until_lost =
+                renewed.map(|at| (at + self.timing.renew_deadline).saturating_duration_since(Instant::now()));
+            if until_lost.is_some_and(|left| left.is_zero()) {
+                renewed = None;
+                self.set(false);
+            }
+            sleep(self.timing.retry_period.min(until_lost.unwrap_or(Duration::MAX))).await;
+        }
+    }
+
+    fn set(&self, leads: bool) {
+        let changed = self.leads.send_if_modified(|known| std::mem::replace(known, leads) != leads);
+        match (changed, leads) {
+            (true, true) => tracing::info!(identity = self.identity, "this replica leads"),
+            (true, false) => tracing::warn!(identity = self.identity, "this replica leads no more"),
+            (false, _) => {}
+        }
+    }
+
+    /// Looks at the Lease, and takes or renews it if it may.
+    async fn try_once(&self, seen: &mut Seen) -> Result<Tried, kube::Error> {
+        let found = self.api.get_opt(LEASE).await?;
+        seen.note(found.as_ref().map(held), Instant::now());
+        let written = match (decide(seen, &self.identity, Instant::now()), found) {
+            (Step::Wait, _) => return Ok(Tried::Waits),
+            (Step::Hold, Some(lease)) => self.api.replace(LEASE, &post(), &self.held_by_us(lease)).await,
+            (Step::Create | Step::Hold, _) => {
+                let metadata = ObjectMeta { name: Some(LEASE.into()), ..ObjectMeta::default() };
+                self.api.create(&post(), &self.held_by_us(Lease { metadata, spec: None })).await
+            }
+        };
+        match written {
+            Ok(lease) => {
+                seen.note(Some(held(&lease)), Instant::now());
+                Ok(Tried::Holds)
+            }
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(Tried::Unclear),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The Lease as it is to be written: ours, from now on.
+    fn held_by_us(&self, lease: Lease) -> Lease {
+        let before = lease.spec.unwrap_or_default();
+        let now = MicroTime(Timestamp::now());
+        let is_ours = before.holder_identity.as_deref() == Some(&self.identity);
+        let spec = LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: i32::try_from(self.timing.lease_duration.as_secs()).ok(),
+            acquire_time: if is_ours { before.acquire_time } else { Some(now.clone()) },
+            lease_transitions: Some(before.lease_transitions.unwrap_or_default() + i32::from(!is_ours)),
+            renew_time: Some(now),
+            ..LeaseSpec::default()
+        };
+        Lease { metadata: lease.metadata, spec: Some(spec) }
+    }
+
+    async fn give_up(&self) {
+        let given_up = async {
+            let Some(mut lease) = self.api.get_opt(LEASE).await? else { return Ok(()) };
+            if held(&lease).holder == self.identity {
+                lease.spec.get_or_insert_default().holder_identity = None;
+                self.api.replace(LEASE, &post(), &lease).await?;
+            }
+            Ok::<_, kube::Error>(())
+        };
+        match timeout(self.timing.retry_period, given_up).await {
+            Ok(Ok(())) => tracing::info!(identity = self.identity, "this replica gave the lease up"),
+            Ok(Err(error)) => tracing::warn!(%error, lease = LEASE, "the lease can't be given up; it expires"),
+            Err(_) => tracing::warn!(lease = LEASE, "the lease can't be given up in time; it expires"),
+        }
+    }
+}
+
+fn post() -> PostParams {
+    PostParams { field_manager: Some(metadata::MANAGER.into()), ..PostParams::default() }
+}
+
+fn held(lease: &Lease) -> Held {
+    let spec = lease.spec.clone().unwrap_or_default();
+    let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or_default();
+    Held {
+        holder: spec.holder_identity.unwrap_or_default(),
+        duration: Duration::from_secs(seconds),
+        version: lease.resource_version().unwrap_or_default(),
+    }
+}
