@@ -18,6 +18,7 @@ mod endpoint_ownership;
 mod endpoint_permissions;
 mod helpers;
 mod key_stores;
+mod leader_election;
 mod restore;
 mod root_key_rotation;
 mod rule_01_one_key;
