@@ -135,14 +135,7 @@ pub async fn operate(
     let orders = Orders { term: terms, leads: led.clone(), stop: stop.clone() };
     let kinds = Kinds::prepare(&surroundings.client, &settings, &orders);
     let (namespaces, key_stores) = (Writer::default(), Writer::default());
-    let (keys, data_keys) = kinds.views();
-    let views = Views {
-        namespaces: namespaces.as_reader(),
-        scopes: settings.scopes(),
-        keys,
-        data_keys,
-        key_stores: key_stores.as_reader(),
-    };
+    let views = kinds.views(settings.scopes(), namespaces.as_reader(), key_stores.as_reader());
     let parts = Arc::new(Parts::assemble(settings, &surroundings, views, kinds.triggers.clone()).await?);
 
     // What never ends by itself.
