@@ -98,7 +98,7 @@ impl Installed {
     /// The columns of `kubectl get cmk`.
     fn columns(&self) -> usize {
         let kind = self.json(&["get", "crd", "customermasterkeys.kms.cmk-operator.dev"]);
-        kind["spec"]["versions"][0]["additionalPrinterColumns"].as_array().unwrap().len()
+        kind["spec"]["versions"][0]["additionalPrinterColumns"].as_array().map_or(0, Vec::len)
     }
 }
 

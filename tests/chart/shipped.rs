@@ -33,8 +33,8 @@ fn without_helm(templates: &[&str], heading: &str) -> String {
     let arguments: Vec<_> = arguments.collect();
     let rendered = Helm::Four.template(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
     let of_helm = ["# Source: ", "app.kubernetes.io/managed-by: Helm", "helm.sh/chart: "];
-    let lines = rendered.lines().filter(|line| !of_helm.iter().any(|start| line.trim_start().starts_with(start)));
-    let body: Vec<_> = lines.collect();
+    let kept = |line: &&str| !line.is_empty() && !of_helm.iter().any(|start| line.trim_start().starts_with(start));
+    let body: Vec<_> = rendered.lines().filter(kept).collect();
     format!("# Made from charts/cmk-operator by `make manifests`. Do not edit.\n#\n{heading}{}\n", body.join("\n"))
 }
 

@@ -22,7 +22,7 @@ async fn refusals(control_plane: &ControlPlane) -> u64 {
 
 fn may(control_plane: &ControlPlane, verb: &str, resource: &str, namespace: &str) -> bool {
     let arguments = ["auth", "can-i", verb, resource, "--namespace", namespace, "--as", OPERATOR, "--quiet"];
-    control_plane.kubectl(arguments).status().unwrap().success()
+    control_plane.kubectl(arguments).output().unwrap().status.success()
 }
 
 #[tokio::test(flavor = "multi_thread")]
