@@ -6,7 +6,8 @@ use cmk_operator::api::{crds, policies};
 use serde_json::Value;
 
 use crate::{
-    helm::{Helm, objects},
+    helm::{Helm, NAMESPACE, objects},
+    support::{ControlPlane, world::succeed},
     values::table,
 };
 
@@ -55,6 +56,17 @@ fn the_kustomize_base_is_what_the_chart_renders() {
     ships("deploy/policies.yaml", &policies_for(&policies::PolicyOptions::default()));
 }
 
+/// In one command, where nothing of ours is there yet.
+#[tokio::test]
+async fn the_kustomize_base_is_taken_by_the_api_server() {
+    let control_plane = ControlPlane::start().await;
+    let base = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
+    succeed(&mut control_plane.kubectl(["apply", "--server-side", "-k", base]));
+    succeed(&mut control_plane.kubectl(["get", "deployment", "cmk-operator", "--namespace", NAMESPACE]));
+    succeed(&mut control_plane.kubectl(["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]));
+    succeed(&mut control_plane.kubectl(["get", "customermasterkeys", "--all-namespaces"]));
+}
+
 #[test]
 fn the_readme_has_every_value() {
     let readme = fs::read_to_string(Path::new(crate::helm::CHART).join("README.md")).unwrap();
@@ -68,15 +80,14 @@ fn the_readme_has_every_value() {
 #[test]
 fn kinds_and_policies_are_rendered_whole() {
     let mut expected: Vec<Value> = objects(&crds::to_yaml("crds", &crds::crds()).unwrap());
-    let options = policies::PolicyOptions {
-        user: "system:serviceaccount:keys:kms".to_owned(),
-        namespace: "keys".to_owned(),
-    };
+    let options =
+        policies::PolicyOptions { user: "system:serviceaccount:keys:kms".to_owned(), namespace: "keys".to_owned() };
     expected.extend(objects(&policies_for(&options)));
     let set = ["--namespace", "keys", "--set", "serviceAccount.name=kms"];
     let rendered = objects(&Helm::Four.template(&set));
     for object in expected {
-        let same = |other: &&Value| other["kind"] == object["kind"] && other["metadata"]["name"] == object["metadata"]["name"];
+        let same =
+            |other: &&Value| other["kind"] == object["kind"] && other["metadata"]["name"] == object["metadata"]["name"];
         let found = rendered.iter().find(same).unwrap_or_else(|| panic!("not rendered: {}", object["metadata"]));
         assert_eq!(found["spec"], object["spec"], "{}", object["metadata"]["name"]);
         assert_eq!(found["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
