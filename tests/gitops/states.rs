@@ -6,7 +6,7 @@ use cmk_operator::api::{
 };
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, Resource,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
     core::ApiResource,
 };
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     support::{
         eventually,
-        world::{SOON, World, apply, gone},
+        world::{SOON, World, apply, gone, private_bed},
     },
     tools::{argo_cd, kstatus},
 };
@@ -193,35 +193,40 @@ async fn rule_16_an_access_key_is_judged_as_it_stands() {
     held::<AccessKey>(&world, &world.access_keys(), "kms").await;
 }
 
+/// On a control plane of its own: every operator sees every key store, and those of the other tests would be faster.
 #[tokio::test]
 async fn rule_16_a_key_store_is_judged_as_it_stands() {
-    let world = World::new("states-store").await;
+    let world = World::on(private_bed().await, "states-store").await;
     let stores: Api<ClusterKeyStore> = Api::all(world.client.clone());
-    let name = world.namespace.clone();
-    // Another test's operator sees key stores as well: this one has to be faster, or to have none beside it.
-    let resource = ApiResource::erase::<ClusterKeyStore>(&());
-    let object = json!({
-        "apiVersion": resource.api_version, "kind": resource.kind,
-        "metadata": {"name": name}, "spec": {"embedded": {}},
-    });
-    let created = stores.create(&PostParams::default(), &serde_json::from_value(object.clone()).unwrap()).await.unwrap();
-    assert_eq!(created.metadata.generation, Some(1));
-    let mut new = serde_json::to_value(&created).unwrap();
-    new["status"] = json!({"observedGeneration": -1});
-    assert_eq!([kstatus(&new).status, argo_cd(&new).status], UNSEEN);
-
+    let everybody = json!({"embedded": {}});
+    apply(&stores, "frankfurt", "ClusterKeyStore", everybody.clone()).await.unwrap();
+    unseen::<ClusterKeyStore>(&world, "frankfurt").await;
     let operator = world.start().await;
-    let settled = async |name: &str| {
-        eventually("the key store to be seen", SOON, async || {
-            let store = stores.get(name).await.map_err(|e| e.to_string())?;
-            let seen = store.status.as_ref().and_then(|status| status.observed_generation);
-            if seen == store.metadata.generation { Ok(()) } else { Err(format!("{store:?}")) }
-        })
-        .await;
-    };
-    settled(&name).await;
-    judged::<ClusterKeyStore>(&world, &name, DONE, "Keys can be made.").await;
+    store_seen(&stores, "frankfurt").await;
+    judged::<ClusterKeyStore>(&world, "frankfurt", DONE, "Keys can be made.").await;
+
     operator.stop().await.unwrap();
-    held::<ClusterKeyStore>(&world, &stores, &name).await;
-    assert!(apply(&stores, "nothing", "ClusterKeyStore", json!({})).await.is_err(), "{}", created.name_any());
+    let nobody =
+        json!({"embedded": {}, "allowedNamespaces": {"from": "Selector", "selector": {"matchLabels": {"a": "b"}}}});
+    apply(&stores, "frankfurt", "ClusterKeyStore", nobody).await.unwrap();
+    unseen_change::<ClusterKeyStore>(&world, "frankfurt").await;
+    let operator = world.start().await;
+    store_seen(&stores, "frankfurt").await;
+    judged::<ClusterKeyStore>(&world, "frankfurt", DONE, "").await;
+
+    // A key that it does not take waits for a person.
+    world.apply_key("orders", json!({"keyStoreRef": {"kind": "ClusterKeyStore", "name": "frankfurt"}})).await;
+    world.key_says("orders", STALLED, "True", reason::KEY_STORE_NOT_ALLOWED).await;
+    judged::<CustomerMasterKey>(&world, "orders", FAILED, "KeyStoreNotAllowed: ").await;
+    operator.stop().await.unwrap();
+    held::<ClusterKeyStore>(&world, &stores, "frankfurt").await;
+}
+
+async fn store_seen(stores: &Api<ClusterKeyStore>, name: &str) {
+    eventually("the key store to be seen", SOON, async || {
+        let store = stores.get(name).await.map_err(|e| e.to_string())?;
+        let seen = store.status.as_ref().and_then(|status| status.observed_generation);
+        if seen == store.metadata.generation { Ok(()) } else { Err(format!("{store:?}")) }
+    })
+    .await;
 }
