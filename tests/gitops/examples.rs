@@ -1,6 +1,6 @@
 //! The manifests of `examples/`, applied on a control plane of one's own, as they have names and namespaces in them.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
@@ -56,6 +56,11 @@ pub async fn with_operator(name: &str) -> (World, Operator) {
     let settings = cmk_operator::runtime::operator::Settings { watch_namespaces: vec![], ..world.settings() };
     let operator = world.start_with(settings).await;
     (World { namespace: NAMESPACE.to_owned(), ..world }, operator)
+}
+
+/// kubectl as the administrator, for manifests that name their namespaces: `World::kubectl` names one.
+pub fn kubectl(world: &World, args: &[&str]) -> Command {
+    world.bed.control_plane.kubectl(args)
 }
 
 /// The Secret that `13-imported-key.yaml` asks for. The namespace has to exist.

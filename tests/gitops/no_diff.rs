@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::{
-    examples::{bring_material, documents, file, ready, with_operator},
+    examples::{bring_material, documents, file, kubectl, ready, with_operator},
     support::world::{World, succeed},
     tools::{argo_cd, kstatus},
 };
@@ -48,13 +48,13 @@ async fn rule_16_an_applied_manifest_is_applied_again_without_a_difference() {
     let (world, operator) = with_operator("no-diff").await;
     let all = file(|_| true);
     let path = all.path().to_str().unwrap();
-    succeed(&mut world.kubectl(&["apply", "-f", file(|d| d["kind"] == "Namespace").path().to_str().unwrap()]));
+    succeed(&mut kubectl(&world, &["apply", "-f", file(|d| d["kind"] == "Namespace").path().to_str().unwrap()]));
     bring_material(&world).await;
-    succeed(&mut world.kubectl(&["apply", "-f", path]));
+    succeed(&mut kubectl(&world, &["apply", "-f", path]));
     let before = settled(&world).await;
 
-    assert_eq!(diff(world.kubectl(&["diff", "-f", path])), "");
-    let said = succeed(&mut world.kubectl(&["apply", "-f", path]));
+    assert_eq!(diff(kubectl(&world, &["diff", "-f", path])), "");
+    let said = succeed(&mut kubectl(&world, &["apply", "-f", path]));
     assert!(said.lines().all(|line| line.ends_with(" unchanged")), "{said}");
     assert_eq!(said.lines().count(), documents().len());
     assert_eq!(ready(&world).await, before, "not a byte of it");
@@ -66,11 +66,11 @@ async fn rule_16_an_applied_manifest_is_applied_again_without_a_difference() {
     let changed_file = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
     std::fs::write(changed_file.path(), key.to_string()).unwrap();
     let changed_path = changed_file.path().to_str().unwrap();
-    let difference = diff(world.kubectl(&["diff", "-f", changed_path]));
+    let difference = diff(kubectl(&world, &["diff", "-f", changed_path]));
     let lines: Vec<_> = difference.lines().filter(|l| l.starts_with(['+', '-']) && l.contains("description")).collect();
     assert_eq!(lines, ["-  description: Orders database", "+  description: Another one"], "{difference}");
-    succeed(&mut world.kubectl(&["apply", "-f", changed_path]));
-    succeed(&mut world.kubectl(&["apply", "-f", path]));
+    succeed(&mut kubectl(&world, &["apply", "-f", changed_path]));
+    succeed(&mut kubectl(&world, &["apply", "-f", path]));
     settled(&world).await;
     operator.stop().await.unwrap();
 }

@@ -8,7 +8,7 @@ use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 
 use crate::{
-    examples::{NAMESPACE, bring_material, file, is_ours, ready, with_operator},
+    examples::{NAMESPACE, bring_material, file, is_ours, kubectl, ready, with_operator},
     no_diff::{diff, settled},
     support::{
         eventually,
@@ -39,7 +39,7 @@ impl<'a> Tool<'a> {
     }
 
     fn kubectl(&self, args: &[&str]) -> Command {
-        let mut command = self.world.kubectl(&["--kubeconfig", &self.kubeconfig]);
+        let mut command = kubectl(self.world, &["--kubeconfig", &self.kubeconfig]);
         command.args(args);
         command
     }
@@ -77,7 +77,7 @@ fn role_of_the_page(account: &str) -> String {
 async fn rule_18_cmk_gitops_applies_what_it_should_and_no_more() {
     let (world, operator) = with_operator("gitops-role").await;
     let others = file(|document| !is_ours(document));
-    succeed(&mut world.kubectl(&["apply", "-f", others.path().to_str().unwrap()]));
+    succeed(&mut kubectl(&world, &["apply", "-f", others.path().to_str().unwrap()]));
     bring_material(&world).await;
     let tool = Tool::new(&world, "flux-keys", "kustomize-controller").await;
     let refused = tool.apply(|document| is_ours(document)).unwrap_err();
@@ -92,17 +92,18 @@ async fn rule_18_cmk_gitops_applies_what_it_should_and_no_more() {
         assert!(refused.contains("ValidatingAdmissionPolicy") && refused.contains(what), "{refused}");
     }
     for (verb, what) in [("get", "secrets"), ("create", "serviceaccounts/token"), ("decrypt", "customermasterkeys")] {
-        let output = tool.kubectl(&["auth", "can-i", verb, what]).output().unwrap();
+        let output = tool.kubectl(&["-n", NAMESPACE, "auth", "can-i", verb, what]).output().unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), "no", "{verb} {what}");
     }
     let brought = json!({"spec": {"keyId": "08c33a6f-4e0a-4a1b-a3fa-7ddfa1d4fb73"}}).to_string();
-    let output = tool.kubectl(&["patch", "cmk", "orders", "--type=merge", "-p", &brought]).output().unwrap();
+    let output =
+        tool.kubectl(&["-n", NAMESPACE, "patch", "cmk", "orders", "--type=merge", "-p", &brought]).output().unwrap();
     assert!(String::from_utf8(output.stderr).unwrap().contains("adopt"), "adoption takes another right");
 
     // These, with the Role of the page.
     let role = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(role.path(), role_of_the_page("flux-keys")).unwrap();
-    succeed(&mut world.kubectl(&["apply", "-f", role.path().to_str().unwrap()]));
+    succeed(&mut kubectl(&world, &["apply", "-f", role.path().to_str().unwrap()]));
     eventually("the Role to count", SOON, async || tool.apply(|document| is_ours(document))).await;
     let before = settled(&world).await;
 
@@ -112,10 +113,10 @@ async fn rule_18_cmk_gitops_applies_what_it_should_and_no_more() {
     assert_eq!(ready(&world).await, before, "not a byte of it");
 
     // Pruned.
-    let deleted = tool.kubectl(&["delete", "dk", "carts-dek"]).output().unwrap();
+    let deleted = tool.kubectl(&["-n", NAMESPACE, "delete", "dk", "carts-dek"]).output().unwrap();
     assert!(deleted.status.success(), "{}", String::from_utf8_lossy(&deleted.stderr));
     gone(&world.data_keys(), "carts-dek").await;
-    let kept = tool.kubectl(&["delete", "cmk", "ledger"]).output().unwrap();
+    let kept = tool.kubectl(&["-n", NAMESPACE, "delete", "cmk", "ledger"]).output().unwrap();
     assert!(String::from_utf8(kept.stderr).unwrap().contains("deletionProtection"), "a protected key is not pruned");
     operator.stop().await.unwrap();
 }
@@ -129,30 +130,29 @@ async fn rule_18_cmk_gitops_in_one_namespace_is_for_that_namespace() {
     let kubeconfig = world.bed.control_plane.kubeconfig_for_service_account(&world.namespace, "keys").await;
     let subject = format!("--serviceaccount={}:keys", world.namespace);
     succeed(&mut world.kubectl(&["create", "rolebinding", "keys", "--clusterrole=cmk-gitops", &subject]));
-    let can = |verb: &str, what: &str, namespace: &str| {
-        let arguments = ["--kubeconfig", kubeconfig.to_str().unwrap(), "-n", namespace, "auth", "can-i", verb, what];
-        String::from_utf8(world.kubectl(&arguments).output().unwrap().stdout).unwrap().trim() == "yes"
+    let (here, elsewhere) = (format!("--namespace={}", world.namespace), "--namespace=default");
+    let can = |verb: &str, what: &str, scope: &str| {
+        let arguments = ["--kubeconfig", kubeconfig.to_str().unwrap(), "auth", "can-i", verb, what, scope];
+        String::from_utf8(kubectl(&world, &arguments).output().unwrap().stdout).unwrap().trim() == "yes"
     };
     eventually("the binding to count", SOON, async || {
-        can("patch", "customermasterkeys.kms.cmk-operator.dev", &world.namespace)
-            .then_some(())
-            .ok_or("not yet".to_owned())
+        can("patch", "customermasterkeys.kms.cmk-operator.dev", &here).then_some(()).ok_or("not yet".to_owned())
     })
     .await;
     for kind in ["customermasterkeys", "datakeys", "accesskeys"] {
         let kind = format!("{kind}.kms.cmk-operator.dev");
         for verb in ["get", "list", "watch", "create", "update", "patch", "delete"] {
-            assert!(can(verb, &kind, &world.namespace), "{verb} {kind}");
-            assert!(!can(verb, &kind, "default"), "{verb} {kind} elsewhere");
+            assert!(can(verb, &kind, &here), "{verb} {kind}");
+            assert!(!can(verb, &kind, elsewhere), "{verb} {kind} elsewhere");
         }
-        assert!(!can("deletecollection", &kind, &world.namespace), "{kind}");
+        assert!(!can("deletecollection", &kind, &here), "{kind}");
     }
-    assert!(can("generatedatakey", "customermasterkeys.kms.cmk-operator.dev", &world.namespace));
+    assert!(can("generatedatakey", "customermasterkeys.kms.cmk-operator.dev", &here));
     for verb in ["encrypt", "decrypt", "importkeymaterial"] {
-        assert!(!can(verb, "customermasterkeys.kms.cmk-operator.dev", &world.namespace), "{verb}");
+        assert!(!can(verb, "customermasterkeys.kms.cmk-operator.dev", &here), "{verb}");
     }
     for verb in ["get", "create", "patch", "delete", "adopt"] {
-        assert!(!can(verb, "clusterkeystores.kms.cmk-operator.dev", &world.namespace), "{verb}");
+        assert!(!can(verb, "clusterkeystores.kms.cmk-operator.dev", "--all-namespaces"), "{verb}");
     }
     operator.stop().await.unwrap();
 }
