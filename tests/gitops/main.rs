@@ -9,6 +9,7 @@ mod support;
 
 mod examples;
 mod files;
+mod flux;
 mod no_diff;
 mod role;
 mod states;
