@@ -80,7 +80,7 @@ async fn rule_18_cmk_gitops_applies_what_it_should_and_no_more() {
     succeed(&mut kubectl(&world, &["apply", "-f", others.path().to_str().unwrap()]));
     bring_material(&world).await;
     let tool = Tool::new(&world, "flux-keys", "kustomize-controller").await;
-    let refused = tool.apply(|document| is_ours(document)).unwrap_err();
+    let refused = tool.apply(is_ours).unwrap_err();
     assert!(refused.contains("is forbidden"), "{refused}");
     bind(&world, "clusterrolebinding", "flux-keys");
 
@@ -104,7 +104,7 @@ async fn rule_18_cmk_gitops_applies_what_it_should_and_no_more() {
     let role = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(role.path(), role_of_the_page("flux-keys")).unwrap();
     succeed(&mut kubectl(&world, &["apply", "-f", role.path().to_str().unwrap()]));
-    eventually("the Role to count", SOON, async || tool.apply(|document| is_ours(document))).await;
+    eventually("the Role to count", SOON, async || tool.apply(is_ours)).await;
     let before = settled(&world).await;
 
     // Again, and as another tool: no difference.

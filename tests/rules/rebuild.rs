@@ -113,8 +113,11 @@ async fn cluster(world: &World) -> World {
     }
 }
 
-/// The manifests that are in Git: keys and data keys by name, with their specs.
-fn manifests() -> (Vec<(&'static str, serde_json::Value)>, Vec<(&'static str, serde_json::Value)>) {
+/// Names, with specs.
+type Manifests = Vec<(&'static str, serde_json::Value)>;
+
+/// The manifests that are in Git: keys, and data keys.
+fn manifests() -> (Manifests, Manifests) {
     let keys = vec![
         ("orders", json!({"alias": "orders", "description": "Orders", "rotationIntervalDays": 365})),
         ("archive", json!({"enabled": false})),
