@@ -58,6 +58,8 @@ test: lint ## Run everything: format, clippy, and all tests on a real control pl
 	@tests/cluster/build
 	@echo '== KMS clients (about 4 min the first time, a second after that)'
 	@tests/clients/build
+	@echo '== kstatus and the Lua of Argo CD (about 1 min the first time, a second after that)'
+	@tests/gitops/build
 	@echo '== Helm 4 and 3 (about 4 min the first time, a second after that)'
 	@tests/chart/build
 	@echo '== tests: unit, vectors, properties, rules on the control plane, KMS clients, demo, doctests'
