@@ -30,6 +30,8 @@ pub enum Command {
     Policies(PolicyArguments),
     /// Check that every key record in the cluster is authentic and unwraps
     Verify(VerifyArguments),
+    /// Print the id of the root key in a file, to tell whether a copy is the right one. No cluster is needed
+    RootKeyId(RootKeyIdArguments),
 }
 
 /// Where the operator's own Secrets are.
@@ -242,6 +244,14 @@ pub struct VerifyArguments {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub log: LogArguments,
+}
+
+/// `cmk-operator root-key-id`
+#[derive(Args, Clone, Debug)]
+pub struct RootKeyIdArguments {
+    /// A file with a root key: one base64 line of 32 bytes. /dev/stdin, for a copy that is decrypted on the way
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
 }
 
 fn parse_url(text: &str) -> Result<String, String> {

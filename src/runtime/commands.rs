@@ -7,7 +7,7 @@ use tokio::{runtime::Builder, sync::watch};
 
 use super::{
     admin::{self, Admin, Readiness},
-    arguments::{Command, LogArguments, PolicyArguments, RunArguments, VerifyArguments},
+    arguments::{Command, LogArguments, PolicyArguments, RootKeyIdArguments, RunArguments, VerifyArguments},
     kms_endpoint::KmsListeners,
     metrics::Metrics,
     operator::{Settings, Surroundings, operate},
@@ -17,6 +17,7 @@ use crate::{
     api::{crds, policies},
     clock::SystemClock,
     crypto::SystemRandom,
+    store::embedded::root_key,
 };
 
 /// Any error, on its way to the user.
@@ -36,6 +37,7 @@ pub fn execute(command: Command) -> ExitCode {
             let log = arguments.log.clone();
             block_on(&log, verify_records(arguments))
         }
+        Command::RootKeyId(arguments) => print_root_key_ids(&arguments),
     };
     match result {
         Ok(code) => code,
@@ -67,6 +69,17 @@ fn print_policies(arguments: &PolicyArguments) -> Result<ExitCode, Failure> {
     let policies = policies::policies(&policies::PolicyOptions { user, namespace });
     let manifests: Vec<_> = policies.iter().flat_map(policies::Policy::manifests).collect();
     print(&crds::to_yaml("policies", &manifests)?)
+}
+
+/// A line for each file. The id follows from the root key and tells nothing about it.
+fn print_root_key_ids(arguments: &RootKeyIdArguments) -> Result<ExitCode, Failure> {
+    shutdown::no_core_dumps();
+    let mut ids = String::new();
+    for file in &arguments.files {
+        let ring = root_key::from_files(std::slice::from_ref(file))?;
+        ids.extend(ring.map(|ring| format!("{}\n", ring.primary_id())));
+    }
+    print(&ids)
 }
 
 async fn run(arguments: RunArguments) -> Result<ExitCode, Failure> {
