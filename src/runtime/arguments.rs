@@ -79,6 +79,12 @@ pub struct RunArguments {
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
 
+    /// Whether /metrics describes every key, with the namespace and the name of its object. `off` for very many keys, where
+    /// about 2 series a key are too many: alerts about single keys then have nothing to tell. Objects that are not as
+    /// declared are named all the same
+    #[arg(long, value_enum, default_value_t = KeyMetrics::On, value_name = "WHICH")]
+    pub key_metrics: KeyMetrics,
+
     /// Serve /livez, /readyz and /metrics on this address, e.g. 0.0.0.0:8080. Absent: not at all
     #[arg(long, value_name = "ADDR")]
     pub admin_listen: Option<SocketAddr>,
@@ -146,6 +152,15 @@ pub struct LogArguments {
     /// How to write the log
     #[arg(long, value_enum, default_value_t = LogFormat::Human)]
     pub log_format: LogFormat,
+}
+
+/// Whether metrics describe single keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KeyMetrics {
+    /// Every key
+    On,
+    /// Numbers of keys only
+    Off,
 }
 
 /// Forms of the log.

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
-    metrics::PassLabels,
+    metrics::{KindLabels, PassLabels},
     triggers::Requests,
     watches::{config, persistent},
 };
@@ -191,7 +191,7 @@ where
             Ok(Outcome::Settled)
         }
     };
-    context.metrics.pass_seconds.observe(started.elapsed().as_secs_f64());
+    context.metrics.pass_seconds.get_or_create(&KindLabels { kind }).observe(started.elapsed().as_secs_f64());
     let label = result.as_ref().map_or_else(PassError::label, |_| "ok");
     context.metrics.passes.get_or_create(&PassLabels { kind, result: label }).inc();
 

@@ -13,12 +13,12 @@ use tokio::{
 
 use super::{
     admin::Readiness,
-    arguments::RunArguments,
+    arguments::{KeyMetrics, RunArguments},
     credentials::{self, Credentialed},
     drive::{Drive, on},
     key_stores::{self, Signs},
     kms_endpoint::{self, Certificate, KmsListeners, KmsSettings},
-    metrics::{Metrics, StateLabels},
+    metrics::{Metrics, Sources},
     root_key_guard, root_key_rewrap,
     triggers::{Scope, Triggers, Watched},
     watches,
@@ -41,6 +41,7 @@ use crate::{
     store::{
         AccessKeyStore, KeyStore,
         embedded::{EmbeddedStore, root_key, root_key::RootKeyError},
+        metered::Metered,
     },
 };
 
@@ -63,6 +64,8 @@ pub struct Settings {
     pub clock_skew_tolerance: Duration,
     /// Passes of a kind at a time.
     pub concurrency: u16,
+    /// Whether metrics describe single keys.
+    pub key_metrics: bool,
     /// The KMS endpoint.
     pub kms: KmsSettings,
     /// Where applications reach the KMS endpoint.
@@ -84,6 +87,7 @@ impl From<&RunArguments> for Settings {
             no_new_keys: arguments.no_new_keys,
             clock_skew_tolerance: arguments.clock_skew_tolerance,
             concurrency: arguments.concurrency,
+            key_metrics: arguments.key_metrics == KeyMetrics::On,
             kms: KmsSettings::from(arguments),
         }
     }
@@ -161,7 +165,7 @@ pub async fn operate(
     let view = Arc::new(AccessKeyView::new(clock.clone()));
     let context = Arc::new(Context {
         cluster: cluster.clone(),
-        store: store.clone(),
+        store: Arc::new(Metered::new(store.clone(), metrics.store.clone())),
         clock,
         random,
         no_new_keys: settings.no_new_keys,
@@ -201,6 +205,7 @@ pub async fn operate(
     // Who delivers access keys is told the CA of the endpoint.
     let (authority, kms_ca) = watch::channel(None);
     services.spawn(redeliver(kms_ca.clone(), triggers.clone()));
+    let rewrapped = store.clone();
     services.spawn({
         let metrics = context.metrics.clone();
         let (records, aliases, access_keys) =
@@ -209,7 +214,7 @@ pub async fn operate(
             on(records).await;
             on(aliases).await;
             on(access_keys).await;
-            root_key_rewrap::rewrap(store, metrics).await;
+            root_key_rewrap::rewrap(rewrapped, metrics).await;
         }
     });
     services.spawn(watches::namespaces(client.clone(), namespaces, triggers.clone()));
@@ -242,6 +247,14 @@ pub async fn operate(
     let serving = (settings.kms.limits, context.metrics.endpoint.clone());
     drives.spawn(kms_endpoint::serve(endpoint, listeners, tls, serving, (keys.may_work.subscribe(), stop.clone())));
 
+    let sources = Sources {
+        store: store.clone(),
+        views: views.clone(),
+        access_keys: triggers.access_keys.iter().map(|watched| watched.store.clone()).collect(),
+        endpoint: context.metrics.endpoint.clone(),
+        clock: context.clock.clone(),
+        each_key: settings.key_metrics,
+    };
     let orphans = Orphans::default();
     let signs = Signs { stores, usage, orphans: orphans.found() };
     services.spawn(key_stores::keep_status(context.clone(), signs, keys.may_work.subscribe()));
@@ -257,7 +270,9 @@ pub async fn operate(
             for listed in keys.listed.into_iter().chain(data_keys.listed).chain(access_keys.listed) {
                 on(listed).await;
             }
-            root_key_rewrap::count(&context.store, &context.metrics);
+            root_key_rewrap::count(&store, &context.metrics);
+            context.metrics.objects.look_at(move || sources.snapshot());
+            context.metrics.leader.set(1);
             keys.may_work.send_replace(true);
             data_keys.may_work.send_replace(true);
             access_keys.may_work.send_replace(true);
@@ -440,7 +455,6 @@ async fn sweep<C: Cluster, S: KeyStore>(
     triggers: Triggers,
 ) {
     loop {
-        count_keys(&context);
         match purge::sweep(&context, &settings.namespace, settings.clock_skew_tolerance).await {
             Ok(changed) => changed.iter().for_each(|(namespace, name)| triggers.key(namespace, name)),
             Err(error) => tracing::warn!(%error, "keys are due, and can't be erased now"),
@@ -464,18 +478,5 @@ async fn drop_idle_keys(store: Arc<EmbeddedStore<KubeCluster>>) {
     loop {
         sleep(SWEEP).await;
         store.drop_idle_keys();
-    }
-}
-
-fn count_keys<C, S: KeyStore>(context: &Context<C, S>) {
-    use crate::kms::KeyState;
-    let (keys, now) = (context.store.keys(), context.clock.now());
-    let state_of = |key: &crate::store::StoredKey| {
-        if key.record.is_tombstone() { "Deleted" } else { key.record.state(now).as_str() }
-    };
-    for state in KeyState::ALL.map(KeyState::as_str).into_iter().chain(["Deleted"]) {
-        let count = keys.iter().filter(|key| state_of(key) == state).count();
-        let gauge = context.metrics.keys.get_or_create(&StateLabels { state });
-        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 }
