@@ -204,7 +204,7 @@ macro_rules! has_conditions {
 has_conditions!(CustomerMasterKey, DataKey, AccessKey, ClusterKeyStore);
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use super::*;
