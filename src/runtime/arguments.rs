@@ -85,7 +85,7 @@ pub struct RunArguments {
     #[arg(long, value_enum, default_value_t = KeyMetrics::On, value_name = "WHICH")]
     pub key_metrics: KeyMetrics,
 
-    /// Serve /livez, /readyz and /metrics on this address, e.g. 0.0.0.0:8080. Absent: not at all
+    /// Serve /livez, /readyz, /metrics and, for the machine itself, /loglevel on this address, e.g. 0.0.0.0:8080. Absent: not at all
     #[arg(long, value_name = "ADDR")]
     pub admin_listen: Option<SocketAddr>,
 
@@ -145,7 +145,8 @@ pub struct KmsArguments {
 /// How to log.
 #[derive(Args, Clone, Debug)]
 pub struct LogArguments {
-    /// What to log: error, warn, info, debug, trace, or a filter such as info,cmk_operator=debug
+    /// What to log: error, warn, info, debug, trace, or levels for parts such as info,cmk_operator::server=debug. PUT
+    /// /loglevel on --admin-listen changes it while the operator runs
     #[arg(long, env = "CMK_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
     pub log_level: String,
 

@@ -9,6 +9,7 @@ use super::{
     admin::{self, Admin, Readiness},
     arguments::{Command, LogArguments, PolicyArguments, RunArguments, VerifyArguments},
     kms_endpoint::KmsListeners,
+    log_levels::LogLevels,
     metrics::Metrics,
     operator::{Settings, Surroundings, operate},
     shutdown, telemetry, verify,
@@ -30,11 +31,11 @@ pub fn execute(command: Command) -> ExitCode {
         Command::Policies(arguments) => print_policies(&arguments),
         Command::Run(arguments) => {
             let log = arguments.log.clone();
-            block_on(&log, run(*arguments))
+            block_on(&log, |levels| run(*arguments, levels))
         }
         Command::Verify(arguments) => {
             let log = arguments.log.clone();
-            block_on(&log, verify_records(arguments))
+            block_on(&log, |_| verify_records(arguments))
         }
     };
     match result {
@@ -46,10 +47,13 @@ pub fn execute(command: Command) -> ExitCode {
     }
 }
 
-fn block_on(log: &LogArguments, work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
-    telemetry::start(log)?;
+fn block_on<F>(log: &LogArguments, work: impl FnOnce(LogLevels) -> F) -> Result<ExitCode, Failure>
+where
+    F: Future<Output = Result<ExitCode, Failure>>,
+{
+    let levels = telemetry::start(log)?;
     shutdown::no_core_dumps();
-    Builder::new_multi_thread().enable_all().build()?.block_on(work)
+    Builder::new_multi_thread().enable_all().build()?.block_on(work(levels))
 }
 
 fn print(text: &str) -> Result<ExitCode, Failure> {
@@ -69,7 +73,7 @@ fn print_policies(arguments: &PolicyArguments) -> Result<ExitCode, Failure> {
     print(&crds::to_yaml("policies", &manifests)?)
 }
 
-async fn run(arguments: RunArguments) -> Result<ExitCode, Failure> {
+async fn run(arguments: RunArguments, levels: LogLevels) -> Result<ExitCode, Failure> {
     let (stop, stopped) = watch::channel(false);
     let signalled = shutdown::signalled()?;
     tokio::spawn(async move {
@@ -81,7 +85,7 @@ async fn run(arguments: RunArguments) -> Result<ExitCode, Failure> {
     if let Some(address) = arguments.admin_listen {
         let listener = admin::listen(address).await.map_err(|error| format!("--admin-listen {address}: {error}"))?;
         tracing::info!(address = %listener.local_addr()?, "the admin endpoint listens");
-        tokio::spawn(admin::serve(listener, Admin { readiness: readiness.clone(), metrics: metrics.clone() }));
+        tokio::spawn(admin::serve(listener, Admin { readiness: readiness.clone(), metrics: metrics.clone(), levels }));
     }
     let kms = KmsListeners::open(&arguments.kms).await?;
     let surroundings = Surroundings {

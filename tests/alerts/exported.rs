@@ -117,7 +117,8 @@ async fn encrypts(operator: &Operator, token: &str, key_id: &str, status: u16, s
 }
 
 async fn seen(operator: &Operator, name: &str, labels: &[&str]) -> String {
-    eventually(&format!("{name} {labels:?}"), SOON, async || Seen::read(&operator.metrics.render()).has(name, labels)).await
+    eventually(&format!("{name} {labels:?}"), SOON, async || Seen::read(&operator.metrics.render()).has(name, labels))
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,7 +146,8 @@ async fn what_alerts_and_dashboard_and_docs_name_is_exported() {
     world.delete_key("deleted").await;
     encrypts(&operator, &token, &deleted, 400, "NotFoundException").await;
     for (name, id) in [("used", &used), ("deleted", &deleted)] {
-        let labels = [&format!("object_name=\"{name}\""), &format!("key_id=\"{id}\"")].map(String::as_str);
+        let labels = [format!("object_name=\"{name}\""), format!("key_id=\"{id}\"")];
+        let labels = labels.each_ref().map(String::as_str);
         seen(&operator, "cmk_key_deletion_timestamp_seconds", &labels).await;
         let refused = seen(&operator, "cmk_key_refused_pending_deletion_total", &labels).await;
         assert!(!refused.ends_with(" 0"), "{refused}");
@@ -159,13 +161,15 @@ async fn what_alerts_and_dashboard_and_docs_name_is_exported() {
     let in_alerts = alerts().iter().flat_map(|alert| named(alert["expr"].as_str().unwrap())).collect::<BTreeSet<_>>();
     let in_dashboard = queries().iter().flat_map(|query| named(query)).collect::<BTreeSet<_>>();
     let page = fs::read_to_string(path("docs/operations.md")).unwrap();
-    let explained = named(&page).into_iter().filter(|name| name.starts_with("cmk_")).collect::<BTreeSet<_>>();
-    for (what, names) in [("alerts", &in_alerts), ("the dashboard", &in_dashboard), ("docs/operations.md", &explained)] {
+    let on_page = named(&page);
+    let explained = on_page.iter().filter(|name| name.starts_with("cmk_")).cloned().collect::<BTreeSet<_>>();
+    for (what, names) in [("alerts", &in_alerts), ("the dashboard", &in_dashboard), ("docs/operations.md", &explained)]
+    {
         let missing: Vec<_> = names.difference(&exported).collect();
         assert!(names.len() > 10 && missing.is_empty(), "{what}: {missing:?} are not exported, but {exported:#?}");
     }
     let whole = |name: &&String| !["_bucket", "_count", "_sum"].iter().any(|suffix| name.ends_with(suffix));
-    let unexplained: Vec<_> = exported.difference(&named(&page)).filter(whole).collect();
+    let unexplained: Vec<_> = exported.difference(&on_page).filter(whole).collect();
     assert!(unexplained.is_empty(), "docs/operations.md lacks {unexplained:?}");
     operator.stop().await.unwrap();
 }
