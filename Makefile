@@ -1,7 +1,7 @@
 # `make` lists the targets. Rust and Go are needed, and Python 3.11 for the KMS clients.
 
 .DEFAULT_GOAL := help
-.PHONY: help testbed clients build crds fmt lint test demo clean fuzz
+.PHONY: help prometheus alerts testbed clients build crds fmt lint test demo clean fuzz
 
 # `make demo ONCE=1` ends by itself.
 ONCE ?=
@@ -16,6 +16,12 @@ testbed: ## Build the control plane that the tests and the demo run against, onc
 
 clients: ## Build the KMS clients that the tests use, once
 	@tests/clients/build
+
+prometheus: ## Build promtool, which the tests of the alerts use, once
+	@tests/alerts/build
+
+alerts: prometheus ## Test the alerts, the dashboard and that what they name is exported
+	cargo test --locked --test alerts
 
 build: ## Build the operator and the kubectl plugin: target/release/cmk-operator and kubectl-cmk
 	cargo build --locked --release
@@ -46,6 +52,8 @@ test: lint ## Run everything: format, clippy, and all tests on a real control pl
 	@tests/cluster/build
 	@echo '== KMS clients (about 4 min the first time, a second after that)'
 	@tests/clients/build
+	@echo '== promtool (about 4 min the first time, a second after that)'
+	@tests/alerts/build
 	@echo '== tests: unit, vectors, properties, rules on the control plane, KMS clients, demo, doctests'
 	@echo '   (about 2 min to build the first time; a few minutes to run)'
 	cargo test --locked --no-fail-fast

@@ -69,7 +69,10 @@ impl Seen {
 /// The names of metrics in a query or a page.
 fn named(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-    words.filter(|word| word.starts_with("cmk_") || word.starts_with("process_")).map(str::to_owned).collect()
+    let is_metric = |word: &&str| {
+        (word.starts_with("cmk_") || word.starts_with("process_")) && !word.ends_with('_') && *word != "cmk_operator"
+    };
+    words.filter(is_metric).map(str::to_owned).collect()
 }
 
 /// A ServiceAccount that may use keys, and its token.
