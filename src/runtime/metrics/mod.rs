@@ -175,6 +175,26 @@ mod tests {
         kms::{KeyStep, key_record::tests::at},
     };
 
+    /// What a scrape of many keys costs (docs/operations.md).
+    #[test]
+    fn a_healthy_key_is_two_series_of_less_than_300_bytes() {
+        let size = |count: u128| {
+            let metrics = Metrics::default();
+            metrics.objects.look_at(move || {
+                let mut snapshot = Snapshot::default();
+                let keys: Vec<_> = (1..=count).map(|id| key(id, &[])).collect();
+                snapshot.add_keys(&keys, &Use::default(), at(2000), true);
+                snapshot
+            });
+            let text = metrics.render();
+            (text.lines().filter(|line| line.starts_with("cmk_key_") && line.contains("key_id=")).count(), text.len())
+        };
+        let ((few, short), (many, long)) = (size(1), size(1001));
+        assert_eq!((few, many), (2, 2002));
+        let bytes = (long - short) / 1000;
+        assert!(bytes < 300, "{bytes} bytes a key");
+    }
+
     #[test]
     fn metrics_are_open_metrics() {
         let metrics = Metrics::default();
