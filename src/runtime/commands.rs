@@ -9,6 +9,7 @@ use super::{
     admin::{self, Admin, Readiness},
     arguments::{Command, LogArguments, PolicyArguments, RootKeyIdArguments, RunArguments, VerifyArguments},
     kms_endpoint::KmsListeners,
+    log_levels::LogLevels,
     metrics::Metrics,
     operator::{Settings, Surroundings, operate},
     shutdown, telemetry, verify,
@@ -31,11 +32,11 @@ pub fn execute(command: Command) -> ExitCode {
         Command::Policies(arguments) => print_policies(&arguments),
         Command::Run(arguments) => {
             let log = arguments.log.clone();
-            block_on(&log, run(*arguments))
+            block_on(&log, |levels| run(*arguments, levels))
         }
         Command::Verify(arguments) => {
             let log = arguments.log.clone();
-            block_on(&log, verify_records(arguments))
+            block_on(&log, |_| verify_records(arguments))
         }
         Command::RootKeyId(arguments) => print_root_key_ids(&arguments),
     };
@@ -48,10 +49,13 @@ pub fn execute(command: Command) -> ExitCode {
     }
 }
 
-fn block_on(log: &LogArguments, work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
-    telemetry::start(log)?;
+fn block_on<F>(log: &LogArguments, work: impl FnOnce(LogLevels) -> F) -> Result<ExitCode, Failure>
+where
+    F: Future<Output = Result<ExitCode, Failure>>,
+{
+    let levels = telemetry::start(log)?;
     shutdown::no_core_dumps();
-    Builder::new_multi_thread().enable_all().build()?.block_on(work)
+    Builder::new_multi_thread().enable_all().build()?.block_on(work(levels))
 }
 
 fn print(text: &str) -> Result<ExitCode, Failure> {
@@ -82,7 +86,7 @@ fn print_root_key_ids(arguments: &RootKeyIdArguments) -> Result<ExitCode, Failur
     print(&ids)
 }
 
-async fn run(arguments: RunArguments) -> Result<ExitCode, Failure> {
+async fn run(arguments: RunArguments, levels: LogLevels) -> Result<ExitCode, Failure> {
     let (stop, stopped) = watch::channel(false);
     let signalled = shutdown::signalled()?;
     tokio::spawn(async move {
@@ -94,7 +98,7 @@ async fn run(arguments: RunArguments) -> Result<ExitCode, Failure> {
     if let Some(address) = arguments.admin_listen {
         let listener = admin::listen(address).await.map_err(|error| format!("--admin-listen {address}: {error}"))?;
         tracing::info!(address = %listener.local_addr()?, "the admin endpoint listens");
-        tokio::spawn(admin::serve(listener, Admin { readiness: readiness.clone(), metrics: metrics.clone() }));
+        tokio::spawn(admin::serve(listener, Admin { readiness: readiness.clone(), metrics: metrics.clone(), levels }));
     }
     let kms = KmsListeners::open(&arguments.kms).await?;
     let surroundings = Surroundings {

@@ -23,14 +23,14 @@ use serve::serve;
 
 use super::{
     admin::Readiness,
-    arguments::RunArguments,
+    arguments::{KeyMetrics, RunArguments},
     kms_endpoint::{KmsListeners, KmsSettings},
     metrics::Metrics,
     switches::{on, while_on},
     triggers::Scope,
 };
 use crate::{
-    clock::Clock, cluster::Views, controller::access_key, crypto::Random, server::tls::TlsError,
+    clock::Clock, controller::access_key, crypto::Random, server::tls::TlsError,
     store::embedded::root_key::RootKeyError,
 };
 
@@ -49,6 +49,8 @@ pub struct Settings {
     pub clock_skew_tolerance: Duration,
     /// Passes of a kind at a time.
     pub concurrency: u16,
+    /// Whether metrics describe single keys.
+    pub key_metrics: bool,
     /// The KMS endpoint.
     pub kms: KmsSettings,
     /// Where applications reach the KMS endpoint.
@@ -72,6 +74,7 @@ impl From<&RunArguments> for Settings {
             no_new_keys: arguments.no_new_keys,
             clock_skew_tolerance: arguments.clock_skew_tolerance,
             concurrency: arguments.concurrency,
+            key_metrics: arguments.key_metrics == KeyMetrics::On,
             kms: KmsSettings::from(arguments),
             election: None,
         }
@@ -136,7 +139,7 @@ pub async fn operate(
     let kinds = Kinds::prepare(&surroundings.client, &settings, &orders);
     let (namespaces, key_stores) = (Writer::default(), Writer::default());
     let views = kinds.views(settings.scopes(), namespaces.as_reader(), key_stores.as_reader());
-    let parts = Arc::new(Parts::assemble(settings, &surroundings, views, kinds.triggers.clone()).await?);
+    let parts = Arc::new(Parts::assemble(settings, &surroundings, views.clone(), kinds.triggers.clone()).await?);
 
     // What never ends by itself.
     let mut services = JoinSet::new();
@@ -144,9 +147,11 @@ pub async fn operate(
     let (filled, ready) = watch::channel(false);
     let readiness = surroundings.readiness;
     let listed = kinds.listed.clone();
+    let sources = parts.metric_sources(views);
     services.spawn(become_ready(parts.clone(), followed.clone(), listed.clone(), {
-        let readiness = readiness.clone();
+        let (readiness, metrics) = (readiness.clone(), parts.context.metrics.clone());
         move || {
+            metrics.objects.look_at(move || sources.snapshot());
             filled.send_replace(true);
             readiness.set(true);
         }

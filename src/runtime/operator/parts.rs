@@ -10,8 +10,11 @@ use crate::{
     cluster::{Cluster, KubeCluster, Views},
     controller::{Attempts, Context, Expectations, purge},
     crypto::{Random, RootKeyRing},
-    runtime::triggers::Triggers,
-    store::embedded::{EmbeddedStore, root_key, root_key::RootKeyError},
+    runtime::{metrics::Sources, triggers::Triggers},
+    store::{
+        embedded::{EmbeddedStore, root_key, root_key::RootKeyError},
+        metered::Metered,
+    },
 };
 
 /// The key store of this operator.
@@ -32,7 +35,7 @@ pub struct Parts {
     /// Which access keys are valid.
     pub access_keys: Arc<AccessKeyView>,
     /// What every pass needs.
-    pub context: Arc<Context<KubeCluster, Store>>,
+    pub context: Arc<Context<KubeCluster, Metered<Store>>>,
     /// The way to all controllers.
     pub triggers: Triggers,
 }
@@ -57,7 +60,7 @@ impl Parts {
         let store = Arc::new(store);
         let context = Arc::new(Context {
             cluster: cluster.clone(),
-            store: store.clone(),
+            store: Arc::new(Metered::new(store.clone(), metrics.store.clone())),
             clock: clock.clone(),
             random: random.clone(),
             no_new_keys: settings.no_new_keys,
@@ -68,6 +71,18 @@ impl Parts {
         });
         let access_keys = Arc::new(AccessKeyView::new(clock.clone()));
         Ok(Self { settings, client: client.clone(), cluster, ring, store, access_keys, context, triggers })
+    }
+
+    /// Where the metrics of single keys and objects come from.
+    pub fn metric_sources(&self, views: Views) -> Sources<KubeCluster> {
+        Sources {
+            store: self.store.clone(),
+            views,
+            access_keys: self.triggers.access_keys.iter().map(|watched| watched.store.clone()).collect(),
+            endpoint: self.context.metrics.endpoint.clone(),
+            clock: self.context.clock.clone(),
+            each_key: self.settings.key_metrics,
+        }
     }
 }
 
