@@ -1,16 +1,17 @@
 {{- define "cmk-operator.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" }}
 {{- end }}
 
+{{- /* At most 50 characters, so that `-metrics` and the hash of a pod's name still fit into 63. */}}
 {{- define "cmk-operator.fullname" -}}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
 {{- else }}
 {{- $name := include "cmk-operator.name" . }}
 {{- if contains $name .Release.Name }}
-{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- .Release.Name | trunc 50 | trimSuffix "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -19,7 +20,7 @@
 {{- if .Values.serviceAccount.create }}
 {{- default (include "cmk-operator.fullname" .) .Values.serviceAccount.name }}
 {{- else }}
-{{- default "default" .Values.serviceAccount.name }}
+{{- required "serviceAccount.name is needed with serviceAccount.create: false: a ServiceAccount of the operator's own" .Values.serviceAccount.name }}
 {{- end }}
 {{- end }}
 
@@ -43,23 +44,82 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{- /* The host of the endpoint's Service. */}}
+{{- define "cmk-operator.endpointHost" -}}
+{{- printf "%s-kms.%s.svc" (include "cmk-operator.fullname" .) .Release.Namespace }}
+{{- end }}
+
 {{- define "cmk-operator.endpointUrl" -}}
 {{- if .Values.endpoint.url }}
 {{- .Values.endpoint.url }}
+{{- else if eq (int .Values.endpoint.service.port) 443 }}
+{{- printf "https://%s" (include "cmk-operator.endpointHost" .) }}
 {{- else }}
-{{- $host := printf "%s.%s.svc" (include "cmk-operator.fullname" .) .Release.Namespace }}
-{{- if eq (int .Values.endpoint.service.port) 443 }}
-{{- printf "https://%s" $host }}
-{{- else }}
-{{- printf "https://%s:%d" $host (int .Values.endpoint.service.port) }}
+{{- printf "https://%s:%d" (include "cmk-operator.endpointHost" .) (int .Values.endpoint.service.port) }}
 {{- end }}
 {{- end }}
+
+{{- /* Every name that clients may call the endpoint by, as a JSON list under `names`. */}}
+{{- define "cmk-operator.endpointNames" -}}
+{{- $service := printf "%s-kms" (include "cmk-operator.fullname" .) }}
+{{- $inNamespace := printf "%s.%s" $service .Release.Namespace }}
+{{- $names := list $service $inNamespace (printf "%s.svc" $inNamespace) (printf "%s.svc.cluster.local" $inNamespace) }}
+{{- if .Values.endpoint.url }}
+{{- $names = append $names (get (urlParse .Values.endpoint.url) "hostname") }}
+{{- end }}
+{{- dict "names" (concat $names .Values.endpoint.tls.dnsNames | uniq) | toJson }}
 {{- end }}
 
 {{- define "cmk-operator.tlsSecret" -}}
 {{- if eq .Values.endpoint.tls.mode "CertManager" }}
-{{- printf "%s-tls" (include "cmk-operator.fullname" .) }}
+{{- printf "%s-kms-tls" (include "cmk-operator.fullname" .) }}
 {{- else }}
-{{- required "endpoint.tls.secretName is needed with endpoint.tls.mode: Secret" .Values.endpoint.tls.secretName }}
+{{- .Values.endpoint.tls.secretName }}
+{{- end }}
+{{- end }}
+
+{{- /* Whether root keys are files: "true" or nothing. */}}
+{{- define "cmk-operator.rootKeyFiles" -}}
+{{- if or .Values.rootKey.existingSecret .Values.rootKey.volume }}true{{ end }}
+{{- end }}
+
+{{- /* What the schema can't say: fields that need or exclude each other, and one operator a cluster. */}}
+{{- define "cmk-operator.validate" -}}
+{{- with .Values.endpoint }}
+{{- if and .enabled (eq .tls.mode "Secret") (not .tls.secretName) }}
+{{- fail "endpoint.tls.secretName is needed with endpoint.tls.mode: Secret" }}
+{{- end }}
+{{- if and .enabled (eq .tls.mode "CertManager") (not .tls.issuerRef.name) }}
+{{- fail "endpoint.tls.issuerRef.name is needed with endpoint.tls.mode: CertManager" }}
+{{- end }}
+{{- if and (ne .tls.mode "Secret") .tls.secretName }}
+{{- fail "endpoint.tls.secretName is for endpoint.tls.mode: Secret only" }}
+{{- end }}
+{{- if and (ne .tls.mode "CertManager") .tls.issuerRef }}
+{{- fail "endpoint.tls.issuerRef is for endpoint.tls.mode: CertManager only" }}
+{{- end }}
+{{- if and (eq .tls.mode "Secret") .tls.dnsNames }}
+{{- fail "endpoint.tls.dnsNames is not for endpoint.tls.mode: Secret: the names are in the certificate that is given" }}
+{{- end }}
+{{- end }}
+{{- if and .Values.rootKey.existingSecret .Values.rootKey.volume }}
+{{- fail "rootKey.existingSecret and rootKey.volume exclude each other: root keys come from one of them" }}
+{{- end }}
+{{- if ge (int .Values.preStopSeconds) (int .Values.terminationGracePeriodSeconds) }}
+{{- fail "preStopSeconds has to be less than terminationGracePeriodSeconds, of which it is a part" }}
+{{- end }}
+{{- if eq .Release.Namespace "default" }}
+{{- fail "the operator needs a namespace of its own, as whoever reads Secrets there has all keys: --namespace cmk-system --create-namespace" }}
+{{- end }}
+{{- if has .Release.Namespace .Values.watchNamespaces }}
+{{- fail "watchNamespaces has the operator's own namespace in it: keys are for other namespaces" }}
+{{- end }}
+{{- with lookup "admissionregistration.k8s.io/v1" "ValidatingAdmissionPolicy" "" "cmk-operator-status.cmk-operator.dev" }}
+{{- $annotations := .metadata.annotations | default dict }}
+{{- $name := get $annotations "meta.helm.sh/release-name" }}
+{{- $namespace := get $annotations "meta.helm.sh/release-namespace" }}
+{{- if and $name (or (ne $name $.Release.Name) (ne $namespace $.Release.Namespace)) }}
+{{- fail (printf "this cluster has cmk-operator already, as the release %s in the namespace %s, or was left its policies by that one: there is one operator a cluster. Install it under the same name and namespace: its keys are there" $name $namespace) }}
+{{- end }}
 {{- end }}
 {{- end }}
