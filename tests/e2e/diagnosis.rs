@@ -32,7 +32,8 @@ pub fn show(screen: &mut Screen, cluster: &Cluster) {
 
 /// The ends of the node's logs, wherever under its directory they are.
 fn logs(screen: &mut Screen, directory: &Path) {
-    let listed = |path: &Path| fs::read_dir(path).map(|found| found.flatten().map(|e| e.path()).collect()).unwrap_or_default();
+    let listed =
+        |path: &Path| fs::read_dir(path).map(|found| found.flatten().map(|e| e.path()).collect()).unwrap_or_default();
     let mut paths: Vec<_> = listed(directory);
     paths.extend(listed(&directory.join("logs")));
     for path in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "log")) {

@@ -51,7 +51,8 @@ fn run(screen: &mut Screen, asked: &[String]) -> Result<(), Failed> {
     let cluster = Cluster::start(screen)?;
     screen.progress(format!("the cluster is up and has the images, after {} s", started.elapsed().as_secs()));
     let mut times = Vec::new();
-    for topic in TOPICS.iter().filter(|topic| topic.always || asked.is_empty() || asked.iter().any(|a| a == topic.name)) {
+    for topic in TOPICS.iter().filter(|topic| topic.always || asked.is_empty() || asked.iter().any(|a| a == topic.name))
+    {
         let started = Instant::now();
         screen.heading(topic.title);
         let mut user = User { screen, cluster: &cluster };

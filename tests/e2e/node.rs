@@ -1,20 +1,18 @@
 //! The single-node cluster of tests/node, which never outlives this program, however that one ends.
 
 use std::fs::{self, File};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use crate::cluster::{CHECKOUT, script_output};
 use crate::screen::{Failed, Screen};
 
-/// Takes the cluster down when this program ends, be it by SIGKILL: then the kernel closes the pipe that it reads.
-const TAKE_DOWN: &str = r#"trap '' HUP INT TERM; read -r _; echo 'e2e: taking the cluster down' >&2; "$1" "$2" >&2"#;
+/// Runs what follows the node's directory among the arguments in the node.
+const IN_NODE: &str = r#"set -euo pipefail; source tests/node/node.sh; enter "$@""#;
 
 pub struct Node {
     directory: PathBuf,
-    /// None: it is kept.
-    taking_down: Option<Child>,
+    keep: bool,
     /// One run at a time in that directory.
     _lock: File,
 }
@@ -30,16 +28,17 @@ impl Node {
             lock.lock().expect("the lock");
         }
         let keep = std::env::var_os("CMK_E2E_KEEP").is_some();
-        let taking_down = (!keep).then(|| {
-            let mut shell = Command::new("sh");
-            shell.args(["-c", TAKE_DOWN, "sh"]).arg(Path::new(CHECKOUT).join("tests/node/down")).arg(&directory);
-            // In a process group of its own, so that Ctrl-C does not reach it.
-            shell.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0).spawn().expect("a shell")
-        });
-        let node = Self { directory, taking_down, _lock: lock };
+        let node = Self { directory, keep, _lock: lock };
         screen.progress(format!("bringing up a node, its state and logs in {} …", node.directory.display()));
-        let up = script_output("tests/node/up", &[&node.directory]);
-        screen.expect("a node is up, and DNS and Services work on it", up.is_some())?;
+        let script = Path::new(CHECKOUT).join("tests/node/up");
+        let mut up = Command::new(script);
+        up.arg(&node.directory).stdin(Stdio::null());
+        if !keep {
+            // It goes down when we end, however that is.
+            up.env("CMK_NODE_OWNER", std::process::id().to_string());
+        }
+        let up = up.status().is_ok_and(|status| status.success());
+        screen.expect("a node is up, and DNS and Services work on it", up)?;
         Ok(node)
     }
 
@@ -58,6 +57,15 @@ impl Node {
         screen.expect(format!("the node has {}", image.display()), loaded.is_some())
     }
 
+    /// Gives an image another name.
+    pub fn tag(&self, screen: &mut Screen, image: &str, another: &str) -> Result<(), Failed> {
+        let mut tag = Command::new("bash");
+        tag.args(["-c", IN_NODE, "bash"]).arg(&self.directory).current_dir(CHECKOUT).stdin(Stdio::null());
+        tag.args(["/mnt/bin/ctr", "--namespace", "k8s.io", "images", "tag", "--force", image, another]);
+        let tagged = tag.output().is_ok_and(|output| output.status.success());
+        screen.expect(format!("the node has the image as {another} too"), tagged)
+    }
+
     /// `stop`, `start` or `restart` of its API server.
     pub fn api_server(&self, screen: &mut Screen, action: &str) -> Result<(), Failed> {
         screen.command(&format!("tests/node/apiserver {} {action}", self.directory.display()));
@@ -68,14 +76,15 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let Some(mut taking_down) = self.taking_down.take() else {
+        if self.keep {
             println!("\nThe cluster stays up. To use it, and to end it:");
             println!("export KUBECONFIG={}", self.kubeconfig().display());
             println!("tests/node/down {}", self.directory.display());
-            return;
-        };
-        // Closes its standard input first, which it waits for.
-        let _ = taking_down.wait();
+        } else {
+            println!("\ntaking the node down …");
+            let _ = script_output("tests/node/down", &[&self.directory]);
+            let _ = fs::remove_dir_all(&self.directory);
+        }
     }
 }
 
@@ -93,5 +102,6 @@ fn directory() -> PathBuf {
 pub fn process_of(container: &str) -> Option<u32> {
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    ids.filter(|id| fs::read_to_string(format!("/proc/{id}/cgroup")).is_ok_and(|groups| groups.contains(container))).min()
+    ids.filter(|id| fs::read_to_string(format!("/proc/{id}/cgroup")).is_ok_and(|groups| groups.contains(container)))
+        .min()
 }

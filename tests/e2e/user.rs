@@ -127,6 +127,7 @@ impl User<'_> {
 
     /// Waits until the operator's Deployment is rolled out.
     pub fn operator_rolled_out(&mut self) -> Seen {
-        self.run(&format!("kubectl rollout status deployment/cmk-operator -n {OPERATOR_NAMESPACE} --timeout=120s")).map(drop)
+        self.run(&format!("kubectl rollout status deployment/cmk-operator -n {OPERATOR_NAMESPACE} --timeout=120s"))
+            .map(drop)
     }
 }
