@@ -1,0 +1,3 @@
+module cmk-operator/tests/node/pause
+
+go 1.26.0
