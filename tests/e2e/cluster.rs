@@ -32,7 +32,10 @@ pub struct Cluster {
 impl Cluster {
     /// Starts one, or finds the one that is there, and gives it the images.
     pub fn start(screen: &mut Screen) -> Result<Self, Failed> {
-        let operator = built(screen, "building the operator's image (about 6 minutes the first time)", "image/build")?;
+        let operator = match std::env::var_os("CMK_E2E_IMAGE") {
+            Some(image) => image.into(),
+            None => built(screen, "building the operator's image (about 6 minutes the first time)", "image/build")?,
+        };
         let application = built(screen, "building the application's image", "tests/e2e/app/build")?;
         let home = tempfile::Builder::new().prefix("cmk-e2e-home-").tempdir().expect("a temporary directory");
         let inherited = std::env::var_os("PATH").unwrap_or_default();

@@ -4,6 +4,7 @@
 //!
 //! - `CMK_E2E_KUBECONFIG`: that cluster, with the kubectl and helm in `PATH`. What needs the node itself is skipped.
 //! - `CMK_E2E_LOAD_IMAGE`: with it, the command that is given an image's tar, such as `kind load image-archive`.
+//! - `CMK_E2E_IMAGE`: the tar of the operator's image, instead of one that is built from this checkout.
 //! - `CMK_E2E_KEEP=1`: the cluster stays up afterwards.
 //! - `CMK_E2E_DIRECTORY`: where the node keeps its state and logs.
 //!

@@ -3,9 +3,10 @@
 use std::fs;
 
 use crate::node::process_of;
+use crate::screen::Failed;
 use crate::user::{OPERATOR_NAMESPACE, Seen, User};
 
-/// What the chart names the ServiceAccount's, the Deployment's and the Lease's objects.
+/// What the replicas elect a leader by.
 pub const LEASE: &str = "lease/cmk-operator";
 
 pub const INSTALL: &str = "helm install cmk-operator charts/cmk-operator -n cmk-system --wait --timeout 3m";
@@ -22,8 +23,9 @@ pub fn run(user: &mut User) -> Seen {
     let leader = leader(user)?;
     user.run(&format!("kubectl get {LEASE} -n {OPERATOR_NAMESPACE}"))?;
     user.expect_equal("one of them leads", pods.iter().filter(|pod| pod.holds(&leader)).count(), 1)?;
-    let leading = "this replica leads";
-    let logs = user.look_up(&format!("kubectl logs -n {OPERATOR_NAMESPACE} -l app.kubernetes.io/name=cmk-operator"))?;
+    let leading = "\"this replica leads\"";
+    let logs = user
+        .look_up(&format!("kubectl logs -n {OPERATOR_NAMESPACE} -l app.kubernetes.io/name=cmk-operator --tail=-1"))?;
     user.expect_equal("only one ever led", logs.matches(leading).count(), 1)?;
     for pod in &pods {
         confined(user, pod)?;
@@ -50,7 +52,7 @@ impl Pod {
 }
 
 /// The operator's pods that are not being deleted.
-pub fn pods(user: &mut User) -> Result<Vec<Pod>, crate::screen::Failed> {
+pub fn pods(user: &mut User) -> Result<Vec<Pod>, Failed> {
     let found = user.objects(&format!("pods -n {OPERATOR_NAMESPACE} -l app.kubernetes.io/name=cmk-operator"))?;
     let alive = found.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
     Ok(alive
@@ -70,7 +72,7 @@ pub fn pods(user: &mut User) -> Result<Vec<Pod>, crate::screen::Failed> {
 }
 
 /// Who holds the Lease.
-pub fn leader(user: &mut User) -> Result<String, crate::screen::Failed> {
+pub fn leader(user: &mut User) -> Result<String, Failed> {
     user.look_up(&format!("kubectl get {LEASE} -n {OPERATOR_NAMESPACE} -o jsonpath='{{.spec.holderIdentity}}'"))
 }
 
