@@ -97,8 +97,21 @@ component_runs() {
   pid=$(cat "$1/run/$2.pid" 2>/dev/null) && enter "$1" kill -0 "$pid" 2>/dev/null
 }
 
-# Removes the control groups called $1, in every hierarchy: children first, after their processes,
-# which are ended already or are in nobody's use.
+# Makes the control group $1, under which the kubelet has all others. With version 1 there is one in
+# each hierarchy; with version 2 only one, whose controllers the root has to pass on.
+make_cgroups() {
+  local root=/sys/fs/cgroup hierarchy controller
+  if [[ ! -e $root/cgroup.controllers ]]; then
+    for hierarchy in "$root"/*/; do mkdir -p "$hierarchy$1"; done
+    return
+  fi
+  mkdir -p "$root/$1"
+  for controller in $(cat "$root/cgroup.controllers"); do
+    echo "+$controller" >"$root/cgroup.subtree_control" || say "the controller $controller is not to be had"
+  done
+}
+
+# Removes the control groups called $1, in every hierarchy, and first what may still run in them.
 remove_cgroups() {
   local group procs pid
   while read -r group; do
