@@ -16,7 +16,7 @@ const SUCCEEDED_WITHIN: Duration = Duration::from_secs(60);
 const READY_AGAIN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Keys that are made when the leader dies.
-const KEYS: usize = 12;
+const KEYS: usize = 30;
 
 /// Until the Service knows that a replica is gone, half of the attempts go there: one retry is not always enough.
 const ATTEMPTS: u32 = 6;
@@ -39,10 +39,12 @@ fn killed(user: &mut User) -> Seen {
     let Some(process) = process_of(&dies.container) else {
         return user.expect(&format!("a process of {}", dies.name), false);
     };
-    user.screen.command(&format!("(making {KEYS} keys) & kill -9 {process}    # the leader {}", dies.name));
-    make_keys(user, "made-at-the-kill", KEYS)?;
-    let ran = user.cluster.shell(&format!("kill -9 {process}"));
-    user.expect("the leader is killed", ran.success)?;
+    user.screen.progress(format!("making {KEYS} keys; the leader is killed when the first one is there …"));
+    user.screen.command(&format!("kill -9 {process}    # {}", dies.name));
+    user.look_up(&format!(
+        "{} >/dev/null & until kubectl get cmk made-at-the-kill-1 -n shop >/dev/null 2>&1; do :; done; kill -9 {process}; wait $!",
+        keys("made-at-the-kill", KEYS)
+    ))?;
     let at = Instant::now();
     make_keys(user, "made-in-the-gap", 1)?;
 
@@ -86,8 +88,9 @@ fn transitions(user: &mut User) -> Result<u64, Failed> {
     Ok(lease[0]["spec"]["leaseTransitions"].as_u64().unwrap_or_default())
 }
 
-fn make_keys(user: &mut User, name: &str, count: usize) -> Seen {
-    user.look_up(&format!(
+/// The command that makes these keys, on several lines.
+fn keys(name: &str, count: usize) -> String {
+    format!(
         "for i in $(seq {count}); do cat <<EOF\n\
          ---\n\
          apiVersion: kms.cmk-operator.dev/v1alpha1\n\
@@ -96,8 +99,12 @@ fn make_keys(user: &mut User, name: &str, count: usize) -> Seen {
          spec: {{alias: {name}-$i}}\n\
          EOF\n\
          done | kubectl apply -f -"
-    ))
-    .map(drop)
+    )
+}
+
+fn make_keys(user: &mut User, name: &str, count: usize) -> Seen {
+    user.screen.progress(format!("making {count} keys {name}-…"));
+    user.look_up(&keys(name, count)).map(drop)
 }
 
 /// All keys are there, each has one record, and the record was not written more often than that of a key that nobody disturbed.
