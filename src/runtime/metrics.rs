@@ -45,6 +45,8 @@ pub struct Metrics {
     pub records_under_old_root_key: Gauge,
     /// Keys that this process let go without scheduling their deletion.
     pub keys_retained: Counter,
+    /// 1 while this replica leads, and so writes; else 0.
+    pub leader: Gauge,
     /// The KMS endpoint's.
     pub endpoint: EndpointMetrics,
 }
@@ -61,6 +63,7 @@ impl Default for Metrics {
             records_under_old_root_key: Gauge::default(),
             keys_erased: Counter::default(),
             keys_retained: Counter::default(),
+            leader: Gauge::default(),
             endpoint: EndpointMetrics::default(),
             registry: Registry::default(),
         };
@@ -88,6 +91,7 @@ impl Default for Metrics {
             metrics.keys_retained.clone(),
         );
         registry.register("keys_erased", "Keys erased after their delete date", metrics.keys_erased.clone());
+        registry.register("leader", "1 while this replica leads, and so writes; else 0", metrics.leader.clone());
         metrics.endpoint.register(&mut registry);
         Self { registry, ..metrics }
     }

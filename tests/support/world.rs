@@ -278,6 +278,7 @@ impl World {
             concurrency: 8,
             kms: KmsSettings::default(),
             kms_url: "https://cmk-operator-kms.cmk-system.svc".to_owned(),
+            election: None,
         }
     }
 
