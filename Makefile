@@ -1,7 +1,7 @@
 # `make` lists the targets. Rust and Go are needed, and Python 3.11 for the KMS clients.
 
 .DEFAULT_GOAL := help
-.PHONY: help testbed clients build crds fmt lint test demo clean fuzz e2e
+.PHONY: help testbed node clients build image crds fmt lint test demo clean fuzz
 
 # `make demo ONCE=1` ends by itself.
 ONCE ?=
@@ -16,11 +16,17 @@ help: ## List the targets
 testbed: ## Build the control plane that the tests and the demo run against, once
 	@tests/cluster/build
 
+node: ## Build what a single-node Kubernetes without Docker needs, once (about 15 min)
+	@tests/node/build
+
 clients: ## Build the KMS clients that the tests use, once
 	@tests/clients/build
 
 build: ## Build the operator and the kubectl plugin: target/release/cmk-operator and kubectl-cmk
 	cargo build --locked --release
+
+image: ## Build the operator's image without Docker, and say how large it is
+	@image/build
 
 crds: ## Generate crds/ again after a change to the types
 	@mkdir -p crds
@@ -62,6 +68,7 @@ demo: ## Show the operator on a real Kubernetes API server; ONCE=1 ends by itsel
 	@cargo test --locked --no-run --test demo
 	@cargo test --locked --quiet --test demo -- $(if $(ONCE),,--stay)
 
+.PHONY: e2e
 e2e: ## Install the chart on a real node and use it, as root on Debian; or on the cluster of CMK_E2E_KUBECONFIG
 	@echo '== the end-to-end tests, debug build (about 2 min the first time, seconds after that)'
 	@cargo test --locked --no-run --test e2e

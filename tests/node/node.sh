@@ -54,6 +54,8 @@ lives() {
   [[ -n $start && $(start_of "$number") == "$start" ]]
 }
 
+ended() { ! lives "$1"; }
+
 # The node's first process, as seen from outside; fails when it is gone.
 init_of() {
   local init
@@ -100,13 +102,14 @@ component_runs() {
 # Makes the control group $1, under which the kubelet has all others. With version 1 there is one in
 # each hierarchy; with version 2 only one, whose controllers the root has to pass on.
 make_cgroups() {
-  local root=/sys/fs/cgroup hierarchy controller
+  local root=/sys/fs/cgroup hierarchy controller controllers
   if [[ ! -e $root/cgroup.controllers ]]; then
     for hierarchy in "$root"/*/; do mkdir -p "$hierarchy$1"; done
     return
   fi
   mkdir -p "$root/$1"
-  for controller in $(cat "$root/cgroup.controllers"); do
+  read -ra controllers <"$root/cgroup.controllers"
+  for controller in "${controllers[@]}"; do
     echo "+$controller" >"$root/cgroup.subtree_control" || say "the controller $controller is not to be had"
   done
 }
@@ -115,9 +118,9 @@ make_cgroups() {
 remove_cgroups() {
   local group procs pid
   while read -r group; do
-    for procs in $(find "$group" -name cgroup.procs); do
+    while read -r procs; do
       while read -r pid; do kill -KILL "$pid" 2>/dev/null || true; done <"$procs"
-    done
+    done < <(find "$group" -name cgroup.procs)
     until_true 20 "the end of what is in $group" remove_cgroup "$group" || true
   done < <(find /sys/fs/cgroup -maxdepth 2 -type d -name "$1" 2>/dev/null)
 }
@@ -134,8 +137,7 @@ tear_down() {
   init=$(sed -n 's/^init //p' "$entry")
   if [[ -n $init ]] && lives "$init"; then
     kill -KILL "${init%% *}" 2>/dev/null || true
-    # shellcheck disable=SC2016
-    until_true 30 "the end of node $name" bash -c '[[ ! -e /proc/$1 || $(cat "/proc/$1/stat") == *") Z "* ]]' - "${init%% *}" || true
+    until_true 30 "the end of node $name" ended "$init" || true
   fi
   remove_cgroups "$name"
   # It goes with the network namespace, but not at once.

@@ -45,15 +45,16 @@ client() {
 # administrator's $1/kubeconfig.
 create_pki() (
   umask 077
-  cd "$1/pki"
+  cd "$1/pki" || exit
   new_key ca
   openssl req -x509 -new -key ca.key -subj /CN=cmk-node-ca -days 30 -out ca.crt \
     -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign,digitalSignature
   openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out sa.key 2>/dev/null
   openssl pkey -in sa.key -pubout -out sa.pub
-  local service=kubernetes.default.svc
+  local name names="IP:127.0.0.1,IP:$2,IP:$3,DNS:localhost"
+  for name in kubernetes{,.default{,.svc{,.cluster.local}}}; do names+=,DNS:$name; done
   issue apiserver /CN=kube-apiserver "extendedKeyUsage=serverAuth
-subjectAltName=IP:127.0.0.1,IP:$2,IP:$3,DNS:localhost,DNS:kubernetes,DNS:${service%.svc},DNS:$service,DNS:$service.cluster.local"
+subjectAltName=$names"
   issue apiserver-kubelet /O=system:masters/CN=kube-apiserver-kubelet-client extendedKeyUsage=clientAuth
   client admin /O=system:masters/CN=cmk-node-admin
   client kube-controller-manager /CN=system:kube-controller-manager
