@@ -1,5 +1,6 @@
 # `make` lists the targets. Rust and Go are needed, and Python 3.11 for the KMS clients.
 
+.PHONY: manifests chart
 .DEFAULT_GOAL := help
 .PHONY: help testbed node clients build image crds fmt lint test demo clean fuzz
 
@@ -34,6 +35,17 @@ crds: ## Generate crds/ again after a change to the types
 	@mv crds/.new crds/cmk-operator.yaml
 	@echo 'crds/cmk-operator.yaml is what `cmk-operator crds` prints'
 
+manifests: ## Write again what is made from the code and from the chart: files/ and README of the chart, deploy/
+	@tests/chart/build >/dev/null
+	@CMK_CHART_WRITE=1 cargo test --locked --quiet --test chart shipped
+	@git status --short charts deploy
+
+chart: ## Check the Helm chart with Helm 4 and 3 on a real API server
+	@echo '== Helm 4 and 3 (about 4 min the first time, a second after that)'
+	@tests/chart/build >/dev/null
+	@tests/cluster/build >/dev/null
+	cargo test --locked --test chart
+
 fmt: ## Format the code
 	cargo fmt
 
@@ -54,6 +66,8 @@ test: lint ## Run everything: format, clippy, and all tests on a real control pl
 	@tests/cluster/build
 	@echo '== KMS clients (about 4 min the first time, a second after that)'
 	@tests/clients/build
+	@echo '== Helm 4 and 3 (about 4 min the first time, a second after that)'
+	@tests/chart/build
 	@echo '== tests: unit, vectors, properties, rules on the control plane, KMS clients, demo, doctests'
 	@echo '   (about 2 min to build the first time; a few minutes to run)'
 	cargo test --locked --no-fail-fast

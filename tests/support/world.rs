@@ -103,7 +103,7 @@ pub async fn install() -> Bed {
 /// Waits until the API server has heard of the policies, which takes it a second or so. It takes them in all at once.
 /// Not by trying to delete a namespace: for half a minute after that, every write there has the API server read the
 /// namespace, and the benchmark counts requests.
-async fn in_force(client: Client) {
+pub async fn in_force(client: Client) {
     let api: Api<DataKey> = Api::namespaced(client, OPERATOR_NAMESPACE);
     let params = PostParams { dry_run: true, ..PostParams::default() };
     let refused = DataKey::new("refused", DataKeySpec::default());

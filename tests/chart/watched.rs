@@ -1,0 +1,98 @@
+//! An operator that works in given namespaces has the rights of a Role there, and lacks none that it uses.
+
+use serde_json::json;
+
+use crate::{
+    helm::{CHART, Helm, values_file},
+    releases::Installed,
+    support::{
+        ControlPlane, eventually,
+        world::{SOON, entry, key_id, key_state, succeed},
+    },
+};
+
+const OPERATOR: &str = "system:serviceaccount:cmk-system:cmk-operator";
+
+/// What the API server has refused so far, for want of a right or by a policy.
+async fn refusals(control_plane: &ControlPlane) -> u64 {
+    let metrics = control_plane.apiserver_metrics().await;
+    let counts = metrics.lines().filter(|line| line.starts_with("apiserver_request_total{code=\"403\""));
+    counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+fn may(control_plane: &ControlPlane, verb: &str, resource: &str, namespace: &str) -> bool {
+    let arguments = ["auth", "can-i", verb, resource, "--namespace", namespace, "--as", OPERATOR, "--quiet"];
+    control_plane.kubectl(arguments).output().unwrap().status.success()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn given_namespaces_take_no_right_over_the_secrets_of_others() {
+    let file = values_file("watch-namespaces");
+    let values = ["--set", "replicaCount=1", "--values", &file];
+    let installed = Installed::new(Helm::Four, CHART, &["shop", "bank", "other"], &values).await;
+    let world = &installed.world;
+    let control_plane = &world.bed.control_plane;
+    eventually("the rights to be in force", SOON, async || {
+        let all = ["shop", "bank", "cmk-system"].iter().all(|namespace| may(control_plane, "watch", "secrets", namespace));
+        all.then_some(()).ok_or_else(|| "not yet".to_owned())
+    })
+    .await;
+    for namespace in ["other", "default", "kube-system"] {
+        for verb in ["get", "list", "watch", "create", "update", "patch", "delete"] {
+            assert!(!may(control_plane, verb, "secrets", namespace), "{verb} in {namespace}");
+        }
+        assert!(!may(control_plane, "decrypt", "customermasterkeys.kms.cmk-operator.dev", namespace));
+    }
+    succeed(&mut control_plane.kubectl(["create", "serviceaccount", "api", "--namespace", "shop"]));
+
+    let before = refusals(control_plane).await;
+    let settings = installed.settings();
+    assert_eq!(settings.watch_namespaces, ["shop", "bank"]);
+    let operator = world.start_with(settings).await;
+
+    // The whole life of keys of each sort.
+    world.apply_key("orders", json!({"alias": "orders", "pendingDeletionDays": 7})).await;
+    let id = key_id(&world.key_ready("orders").await);
+    world.apply_data_key("dek", json!({"keyRef": {"name": "orders"}})).await;
+    world.data_key_ready("dek").await;
+    world.apply_data_key("service-dek", json!({})).await;
+    world.data_key_ready("service-dek").await;
+    world.apply_access_key("kms", json!({"serviceAccountName": "api"})).await;
+    world.access_key_ready("kms").await;
+    let secrets = world.secrets();
+    let plaintext = entry(&secrets.get("dek").await.unwrap(), "plaintext");
+    secrets.delete("dek", &Default::default()).await.unwrap();
+    let restored = eventually("the data key to be restored", SOON, async || {
+        secrets.get("dek").await.map_err(|error| error.to_string())
+    });
+    assert_eq!(entry(&restored.await, "plaintext"), plaintext);
+    world.annotate_key("orders", json!({"cmk-operator.dev/rotate-requested-at": "now"})).await;
+    world.apply_key("orders", json!({"alias": "orders", "pendingDeletionDays": 7, "scheduleDeletion": true})).await;
+    assert_eq!(key_state(&world.key_ready("orders").await), "PendingDeletion");
+    world.apply_key("orders", json!({"alias": "orders", "pendingDeletionDays": 7})).await;
+    let key = world.key_ready("orders").await;
+    assert_eq!((key_id(&key), key_state(&key)), (id, "Enabled".to_owned()));
+    world.event("kms", "AccessKeyCreated").await;
+
+    // It looks at no other namespace.
+    let elsewhere = "apiVersion: kms.cmk-operator.dev/v1alpha1\nkind: CustomerMasterKey\n\
+                     metadata: {name: elsewhere, namespace: other}\nspec: {}\n";
+    let manifest = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(manifest.path(), elsewhere).unwrap();
+    succeed(&mut control_plane.kubectl(["apply", "-f", manifest.path().to_str().unwrap()]));
+    world.apply_key("after", json!({"pendingDeletionDays": 7})).await;
+    world.key_ready("after").await;
+    let key = installed.json(&["get", "cmk", "elsewhere", "--namespace", "other"]);
+    assert!(key["status"].is_null(), "{key}");
+
+    // A store that it drives is of the cluster, and what happens there is told in `default`.
+    eventually("the key store to have a status", SOON, async || {
+        let store = installed.json(&["get", "clusterkeystore", "default"]);
+        if store["status"].is_null() { Err(store.to_string()) } else { Ok(()) }
+    })
+    .await;
+    assert!(may(control_plane, "create", "events.events.k8s.io", "default"));
+
+    assert_eq!(refusals(control_plane).await, before, "the operator lacks a right");
+    operator.stop().await.unwrap();
+}
