@@ -14,7 +14,11 @@ fn crds_are_what_the_command_prints() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
     let mut files: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     files.sort();
-    assert_eq!(files, ["cmk-operator.yaml", "kustomization.yaml"], "crds/ holds what `make crds` writes, for kustomize too");
+    assert_eq!(
+        files,
+        ["cmk-operator.yaml", "kustomization.yaml"],
+        "crds/ holds what `make crds` writes, for kustomize too"
+    );
 
     let written = fs::read_to_string(directory.join("cmk-operator.yaml")).unwrap();
     let differing = written.lines().zip(printed.lines()).position(|(written, printed)| written != printed);

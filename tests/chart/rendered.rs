@@ -139,14 +139,18 @@ fn given_namespaces_have_roles_in_place_of_the_cluster_role() {
     };
     let of_the_cluster = rules(&limited, "ClusterRole", "cmk-operator", None);
     let resources: Vec<_> = of_the_cluster.iter().map(|rule| rule["resources"][0].as_str().unwrap()).collect();
-    let expected = ["clusterkeystores", "clusterkeystores/status", "namespaces", "subjectaccessreviews", "tokenreviews"];
+    let expected =
+        ["clusterkeystores", "clusterkeystores/status", "namespaces", "subjectaccessreviews", "tokenreviews"];
     assert_eq!(resources, expected);
     let shop = rules(&limited, "Role", "cmk-operator-watched", Some("shop"));
     assert_eq!(shop, rules(&limited, "Role", "cmk-operator-watched", Some("bank")));
     let all = rules(&default, "ClusterRole", "cmk-operator", None);
     assert_eq!(all, [of_the_cluster, shop].concat());
     let events = rules(&limited, "Role", "cmk-operator-events", Some("default"));
-    assert_eq!(events, [json!({"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]})]);
+    assert_eq!(
+        events,
+        [json!({"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]})]
+    );
 }
 
 #[test]

@@ -68,15 +68,14 @@ fn the_readme_has_every_value() {
 #[test]
 fn kinds_and_policies_are_rendered_whole() {
     let mut expected: Vec<Value> = objects(&crds::to_yaml("crds", &crds::crds()).unwrap());
-    let options = policies::PolicyOptions {
-        user: "system:serviceaccount:keys:kms".to_owned(),
-        namespace: "keys".to_owned(),
-    };
+    let options =
+        policies::PolicyOptions { user: "system:serviceaccount:keys:kms".to_owned(), namespace: "keys".to_owned() };
     expected.extend(objects(&policies_for(&options)));
     let set = ["--namespace", "keys", "--set", "serviceAccount.name=kms"];
     let rendered = objects(&Helm::Four.template(&set));
     for object in expected {
-        let same = |other: &&Value| other["kind"] == object["kind"] && other["metadata"]["name"] == object["metadata"]["name"];
+        let same =
+            |other: &&Value| other["kind"] == object["kind"] && other["metadata"]["name"] == object["metadata"]["name"];
         let found = rendered.iter().find(same).unwrap_or_else(|| panic!("not rendered: {}", object["metadata"]));
         assert_eq!(found["spec"], object["spec"], "{}", object["metadata"]["name"]);
         assert_eq!(found["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");

@@ -88,9 +88,9 @@ fn documented() -> Vec<Documented> {
 /// The table for the README.
 pub fn table() -> String {
     let cell = |text: &str| text.replace('|', "\\|");
-    let rows = documented().into_iter().map(|Documented { path, about, default }| {
-        format!("| `{path}` | `{}` | {} |\n", cell(&default), cell(&about))
-    });
+    let rows = documented()
+        .into_iter()
+        .map(|Documented { path, about, default }| format!("| `{path}` | `{}` | {} |\n", cell(&default), cell(&about)));
     ["| value | default | what it is |\n|---|---|---|\n".to_owned()].into_iter().chain(rows).collect()
 }
 
@@ -118,7 +118,8 @@ fn every_value_is_documented() {
 #[test]
 fn the_schema_has_the_same_values() {
     fn compare(path: &str, values: &Value, schema: &Value) {
-        let Some(properties) = schema["properties"].as_object().filter(|_| schema["additionalProperties"] == false) else {
+        let Some(properties) = schema["properties"].as_object().filter(|_| schema["additionalProperties"] == false)
+        else {
             return;
         };
         let names = |object: &serde_json::Map<String, Value>| {

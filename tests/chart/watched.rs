@@ -33,7 +33,8 @@ async fn given_namespaces_take_no_right_over_the_secrets_of_others() {
     let world = &installed.world;
     let control_plane = &world.bed.control_plane;
     eventually("the rights to be in force", SOON, async || {
-        let all = ["shop", "bank", "cmk-system"].iter().all(|namespace| may(control_plane, "watch", "secrets", namespace));
+        let all =
+            ["shop", "bank", "cmk-system"].iter().all(|namespace| may(control_plane, "watch", "secrets", namespace));
         all.then_some(()).ok_or_else(|| "not yet".to_owned())
     })
     .await;

@@ -8,7 +8,7 @@ pub fn run(user: &mut User) -> Seen {
     let steady = Steady::start(user, "steady-drain", 2)?;
     for replicas in [3, 1, 2] {
         user.run(&format!(
-            "helm upgrade cmk-operator charts/cmk-operator -n cmk-system --reuse-values --wait --timeout 3m \\\n  \
+            "helm upgrade cmk-operator charts/cmk-operator -n cmk-system --reset-then-reuse-values --wait --timeout 3m \\\n  \
              --set replicaCount={replicas}"
         ))?;
         user.operator_rolled_out()?;

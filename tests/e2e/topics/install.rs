@@ -47,7 +47,7 @@ pub struct Pod {
 impl Pod {
     /// Whether the identity of a Lease's holder is that of a process in this pod.
     pub fn holds(&self, identity: &str) -> bool {
-        identity.starts_with(&self.name)
+        identity.strip_prefix(&self.name).is_some_and(|rest| rest.starts_with('_'))
     }
 }
 

@@ -4,7 +4,8 @@ use super::install::{leader, pods};
 use crate::steady::Steady;
 use crate::user::{OPERATOR_NAMESPACE, Seen, User};
 
-const UPGRADE: &str = "helm upgrade cmk-operator charts/cmk-operator -n cmk-system --reuse-values --wait --timeout 3m";
+const UPGRADE: &str =
+    "helm upgrade cmk-operator charts/cmk-operator -n cmk-system --reset-then-reuse-values --wait --timeout 3m";
 
 /// Another name of the same image.
 const TAG: &str = "e2e-next";
