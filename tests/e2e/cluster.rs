@@ -67,7 +67,7 @@ impl Cluster {
 
     /// The end removes what belongs to the operator: not from a cluster where somebody uses it.
     fn expect_unused(&self, screen: &mut Screen) -> Result<(), Failed> {
-        let found = self.shell("kubectl get namespaces cmk-system shop --ignore-not-found -o name");
+        let found = self.shell("kubectl get namespaces cmk-system shop shop-reports --ignore-not-found -o name");
         screen.expect(format!("a cluster without the operator and the examples {}", found.text), {
             found.success && found.text.trim().is_empty()
         })

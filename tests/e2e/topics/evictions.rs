@@ -9,7 +9,7 @@ pub fn run(user: &mut User) -> Seen {
     for replicas in [3, 1, 2] {
         user.run(&format!(
             "helm upgrade cmk-operator charts/cmk-operator -n cmk-system --reset-then-reuse-values --wait --timeout 3m \\\n  \
-             --set replicaCount={replicas}"
+             --set replicaCount={replicas} | grep -E '^(STATUS|REVISION)'"
         ))?;
         user.operator_rolled_out()?;
         let ready = pods(user)?.into_iter().filter(|pod| pod.ready).count();

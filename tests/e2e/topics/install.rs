@@ -9,6 +9,9 @@ use crate::user::{OPERATOR_NAMESPACE, Seen, User};
 /// What the replicas elect a leader by.
 pub const LEASE: &str = "lease/cmk-operator";
 
+/// Answers the identity of the one that leads.
+pub const HOLDER: &str = "kubectl get lease/cmk-operator -n cmk-system -o jsonpath='{.spec.holderIdentity}'";
+
 pub const INSTALL: &str = "helm install cmk-operator charts/cmk-operator -n cmk-system --wait --timeout 3m";
 
 pub fn run(user: &mut User) -> Seen {
@@ -73,7 +76,7 @@ pub fn pods(user: &mut User) -> Result<Vec<Pod>, Failed> {
 
 /// Who holds the Lease.
 pub fn leader(user: &mut User) -> Result<String, Failed> {
-    user.look_up(&format!("kubectl get {LEASE} -n {OPERATOR_NAMESPACE} -o jsonpath='{{.spec.holderIdentity}}'"))
+    user.look_up(HOLDER)
 }
 
 /// The process runs as the kernel sees it: not as root, without capabilities, and can't write to its root file system.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
-use super::install::{LEASE, Pod, leader, pods};
+use super::install::{HOLDER, LEASE, Pod, leader, pods};
 use crate::node::process_of;
 use crate::screen::Failed;
 use crate::steady::Steady;
@@ -49,8 +49,7 @@ fn killed(user: &mut User) -> Seen {
     make_keys(user, "made-in-the-gap", 1)?;
 
     let next = user.wait_for("the other replica leads", SUCCEEDED_WITHIN, |cluster| {
-        let line = format!("kubectl get {LEASE} -n {OPERATOR_NAMESPACE} -o jsonpath='{{.spec.holderIdentity}}'");
-        let holder = cluster.shell(&line).text;
+        let holder = cluster.shell(HOLDER).text;
         if other.holds(&holder) { Ok(holder) } else { Err(holder) }
     })?;
     user.screen.say(format!("{next} leads {:.1} s after the kill", at.elapsed().as_secs_f32()));
@@ -65,8 +64,7 @@ fn deleted(user: &mut User) -> Seen {
     user.run(&format!("kubectl delete pod {} -n {OPERATOR_NAMESPACE} --grace-period=0 --force", dies.name))?;
     make_keys(user, "made-after-deletion", 1)?;
     user.wait_for("another replica leads", SUCCEEDED_WITHIN, |cluster| {
-        let line = format!("kubectl get {LEASE} -n {OPERATOR_NAMESPACE} -o jsonpath='{{.spec.holderIdentity}}'");
-        let holder = cluster.shell(&line).text;
+        let holder = cluster.shell(HOLDER).text;
         if holder.is_empty() || dies.holds(&holder) { Err(holder) } else { Ok(()) }
     })?;
     user.operator_rolled_out()?;
@@ -119,7 +117,7 @@ fn made_once(user: &mut User, died: &Pod) -> Seen {
         let ready = text.lines().filter(|line| line.ends_with("true") && !line.contains(&died.container)).count();
         if ready == 2 { Ok(()) } else { Err(text) }
     })?;
-    user.run("kubectl wait --for=condition=Ready --timeout=60s cmk -n shop -l e2e=leader")?;
+    user.run("kubectl wait --for=condition=Ready --timeout=60s cmk -n shop -l e2e=leader | grep -c met")?;
     let calm = revisions(user, "undisturbed-")?;
     if calm.is_empty() {
         make_keys(user, "undisturbed", 1)?;
@@ -128,7 +126,6 @@ fn made_once(user: &mut User, died: &Pod) -> Seen {
     let most = revisions(user, "undisturbed-")?.into_iter().map(|(_, revision)| revision).max().unwrap_or_default();
     let keys = user.objects("cmk -n shop -l e2e=leader")?.len();
     let mut owners: Vec<_> = revisions(user, "made-")?;
-    user.screen.say(format!("revisions of their records: {:?}", owners.iter().map(|(_, r)| *r).collect::<Vec<_>>()));
     user.expect("no record was written more often than an undisturbed one", owners.iter().all(|(_, r)| *r <= most))?;
     owners.extend(revisions(user, "undisturbed-")?);
     owners.sort();

@@ -25,6 +25,6 @@ pub fn run(user: &mut User) -> Seen {
 
     let stays = user.look_up("kubectl get secret orders-dek -n shop -o jsonpath='{.data.plaintext}'")?;
     user.expect("a delivered data key stays, as its deletionPolicy says", !stays.is_empty() && stays == delivered)?;
-    user.run("kubectl delete namespace shop --timeout=120s")?;
+    user.run("kubectl delete namespace shop shop-reports --timeout=120s")?;
     user.expect("and its namespace can be deleted", true)
 }
