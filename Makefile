@@ -6,6 +6,8 @@
 
 # `make demo ONCE=1` ends by itself.
 ONCE ?=
+# `make e2e E2E="leader upgrade"` goes through these topics only.
+E2E ?=
 # `make fuzz FUZZ_SECONDS=600`; how long each target runs.
 export FUZZ_SECONDS ?= 10
 
@@ -89,6 +91,12 @@ demo: ## Show the operator on a real Kubernetes API server; ONCE=1 ends by itsel
 	@echo '== operator, debug build (about 2 min the first time, seconds after that)'
 	@cargo test --locked --no-run --test demo
 	@cargo test --locked --quiet --test demo -- $(if $(ONCE),,--stay)
+
+.PHONY: e2e
+e2e: ## Install the chart on a real node and use it, as root on Debian; or on the cluster of CMK_E2E_KUBECONFIG
+	@echo '== the end-to-end tests, debug build (about 2 min the first time, seconds after that)'
+	@cargo test --locked --no-run --test e2e
+	@cargo test --locked --quiet --test e2e -- $(E2E)
 
 fuzz: ## Fuzz the parsers for FUZZ_SECONDS each
 	@fuzz/run

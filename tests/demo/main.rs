@@ -8,16 +8,15 @@ mod support;
 
 mod endpoint;
 mod life;
-mod screen;
 mod stage;
 mod steps;
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-use screen::{Failed, Screen};
 use stage::Stage;
 use steps::{OPERATOR_NAMESPACE, Show};
+use support::screen::{Failed, Screen};
 use support::{ControlPlane, clients};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -67,7 +66,7 @@ fn main() -> ExitCode {
         Asked::Stay => true,
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let mut screen = Screen::new();
+    let mut screen = Screen::new("demo");
     // A test bed that fails panics, having said why.
     let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(run(&mut screen, stay))));
     if ran.is_err() {

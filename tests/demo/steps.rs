@@ -1,7 +1,7 @@
 //! What is shown: each step types its commands, and checks that they show what they should.
 
-use crate::screen::{Failed, Screen};
 use crate::stage::{Ran, Stage};
+use crate::support::screen::{Failed, Screen};
 
 pub(crate) type Shown = Result<(), Failed>;
 

@@ -8,6 +8,7 @@ mod certificates;
 pub mod clients;
 pub mod component;
 mod control_plane;
+pub mod screen;
 pub mod world;
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What the audience sees, and the count of what it should have seen.
+//! What the audience of the demo and of the end-to-end tests sees, and the count of what it should have seen.
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write, stdout};
@@ -9,6 +9,8 @@ pub struct Failed;
 
 /// Standard output, with colours where it is a terminal.
 pub struct Screen {
+    /// Whose screen it is.
+    program: &'static str,
     colours: bool,
     pub passed: usize,
     pub failed: usize,
@@ -21,9 +23,9 @@ const GREEN: &str = "32";
 const CYAN: &str = "36";
 
 impl Screen {
-    pub fn new() -> Self {
+    pub fn new(program: &'static str) -> Self {
         let colours = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { colours, passed: 0, failed: 0 }
+        Self { program, colours, passed: 0, failed: 0 }
     }
 
     fn painted(&self, colour: &str, text: impl Display) -> String {
@@ -57,7 +59,7 @@ impl Screen {
 
     /// The count, in the form in which cargo's own test programs end.
     pub fn summary(&self) {
-        Self::line(format!("\ndemo: {} passed, {} failed", self.passed, self.failed));
+        Self::line(format!("\n{}: {} passed, {} failed", self.program, self.passed, self.failed));
     }
 
     /// Counts something that should be seen.
