@@ -4,7 +4,11 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::api::field_ownership::GITOPS_MANAGERS;
+use super::{leader_election::Timing, operator::Election};
+use crate::{
+    api::field_ownership::GITOPS_MANAGERS,
+    crypto::{Random, random_uuid},
+};
 
 /// Declares customer master keys and data keys as Kubernetes objects.
 #[derive(Debug, Parser)]
@@ -79,6 +83,15 @@ pub struct RunArguments {
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
 
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub leader_election: LeaderElectionArguments,
+
+    /// How long to go on taking requests at the KMS endpoint after being told to stop, until nobody is sent here any more,
+    /// e.g. 5s. Requests that came until then are answered
+    #[arg(long, default_value = "0s", value_parser = parse_duration, value_name = "DURATION")]
+    pub shutdown_delay: Duration,
+
     /// Whether /metrics describes every key, with the namespace and the name of its object. `off` for very many keys, where
     /// about 2 series a key are too many: alerts about single keys then have nothing to tell. Objects that are not as
     /// declared are named all the same
@@ -96,6 +109,52 @@ pub struct RunArguments {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub log: LogArguments,
+}
+
+/// Which of several replicas writes. The names and defaults are those of the Kubernetes components.
+#[derive(Args, Clone, Debug)]
+pub struct LeaderElectionArguments {
+    /// Write only while holding the Lease cmk-operator in the operator's namespace: for more than one replica. Every one
+    /// serves the KMS endpoint
+    #[arg(long)]
+    pub leader_elect: bool,
+
+    /// How long a lease holds that is not renewed: after that another replica takes over
+    #[arg(long, default_value = "15s", value_parser = parse_duration, value_name = "DURATION")]
+    pub leader_elect_lease_duration: Duration,
+
+    /// How long a leader that can't renew its lease goes on
+    #[arg(long, default_value = "10s", value_parser = parse_duration, value_name = "DURATION")]
+    pub leader_elect_renew_deadline: Duration,
+
+    /// How long to wait between two tries to get or renew the lease
+    #[arg(long, default_value = "2s", value_parser = parse_duration, value_name = "DURATION")]
+    pub leader_elect_retry_period: Duration,
+
+    /// What tells this replica from the others, for people who look at the Lease
+    #[arg(long, env = "POD_NAME", default_value = "cmk-operator", hide = true)]
+    pub pod_name: String,
+}
+
+impl LeaderElectionArguments {
+    /// How to stand for election; None: not at all.
+    ///
+    /// # Errors
+    /// A sentence that names the flag, when the times don't fit together or there is no randomness.
+    pub fn election(&self, random: &dyn Random) -> Result<Option<Election>, String> {
+        if !self.leader_elect {
+            return Ok(None);
+        }
+        let timing = Timing {
+            lease_duration: self.leader_elect_lease_duration,
+            renew_deadline: self.leader_elect_renew_deadline,
+            retry_period: self.leader_elect_retry_period,
+        };
+        timing.check()?;
+        // A pod's name may come again, a container of it does.
+        let unique = random_uuid(random).map_err(|error| error.to_string())?;
+        Ok(Some(Election { identity: format!("{}_{unique}", self.pod_name), timing }))
+    }
 }
 
 /// The KMS endpoint.
@@ -225,6 +284,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::crypto::SystemRandom;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -242,12 +302,35 @@ mod tests {
         assert_eq!(run.max_staleness, Duration::from_secs(300));
         assert!(Arguments::try_parse_from("cmk-operator run --max-staleness 9s".split(' ')).is_err());
         assert!(Arguments::try_parse_from("cmk-operator run --concurrency 0".split(' ')).is_err());
+        assert_eq!(run.leader_election.election(&SystemRandom), Ok(None));
 
         let line = "cmk-operator run --kms-url https://kms.example.com:8443/";
         let Command::Run(run) = Arguments::parse_from(line.split(' ')).command else { panic!() };
         assert_eq!(run.kms.kms_url.as_deref(), Some("https://kms.example.com:8443"));
         for url in ["kms.example.com", "https://", "ftp://kms"] {
             assert!(Arguments::try_parse_from(["cmk-operator", "run", "--kms-url", url]).is_err(), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_leader_is_to_stop_before_another_begins() {
+        let election = |flags: &str| {
+            let line = format!("cmk-operator run --leader-elect {flags}");
+            let Command::Run(run) = Arguments::parse_from(line.split_whitespace()).command else { panic!() };
+            run.leader_election.election(&SystemRandom)
+        };
+        let (first, second) = (election("").unwrap().unwrap(), election("").unwrap().unwrap());
+        assert_eq!(first.timing, Timing::default());
+        assert!(first.identity.starts_with("cmk-operator_") && first.identity != second.identity);
+        for flags in [
+            "--leader-elect-lease-duration 10s",
+            "--leader-elect-renew-deadline 13s",
+            "--leader-elect-retry-period 10s",
+            "--leader-elect-retry-period 0s",
+            "--leader-elect-lease-duration 1500ms --leader-elect-renew-deadline 500ms --leader-elect-retry-period 100ms",
+        ] {
+            let error = election(flags).unwrap_err();
+            assert!(error.starts_with("--leader-elect-"), "{flags}: {error}");
         }
     }
 }

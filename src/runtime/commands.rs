@@ -96,7 +96,9 @@ async fn run(arguments: RunArguments, levels: LogLevels) -> Result<ExitCode, Fai
         readiness,
         kms,
     };
-    operate(Settings::from(&arguments), surroundings, stopped).await?;
+    let settings =
+        Settings { election: arguments.leader_election.election(&SystemRandom)?, ..Settings::from(&arguments) };
+    operate(settings, surroundings, stopped).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    drive::on,
+    switches::on,
     triggers::{Scope, Triggers},
     watches::{SecretEvent, api, config, persistent, secrets},
 };

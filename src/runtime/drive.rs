@@ -4,7 +4,10 @@ use std::{
     convert::Infallible,
     fmt::Debug,
     future::Future,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,7 +18,7 @@ use kube::{
     runtime::{
         WatchStreamExt, applier,
         controller::{Action, Config, Error, trigger_self},
-        reflector::{Store, store::Writer},
+        reflector::{ObjectRef, Store, store::Writer},
         watcher::{self, watcher},
     },
 };
@@ -25,6 +28,7 @@ use tokio::sync::watch;
 
 use super::{
     metrics::{KindLabels, PassLabels},
+    switches::{begun_for_each, off, on, while_on},
     triggers::Requests,
     watches::{config, persistent},
 };
@@ -53,20 +57,15 @@ pub struct Drive<K: Resource<DynamicType = ()> + Clone + Debug + 'static> {
     pub requests: Requests<K>,
     /// How many passes at a time.
     pub concurrency: u16,
-    /// Is told when the store has been filled. Not `Store::wait_until_ready`, which wakes one task only, and the
-    /// controller is one that waits.
-    pub listed: watch::Sender<bool>,
+    /// When this becomes another number, everything is listed anew.
+    pub term: watch::Receiver<u64>,
+    /// Is told for which number the store has been filled. Not `Store::wait_until_ready`, which wakes one task only, and
+    /// the controller is one that waits.
+    pub listed: watch::Sender<u64>,
     /// True while passes may be made: everything that a pass looks at has been filled, and this replica leads.
     pub may_work: watch::Receiver<bool>,
     /// Becomes true when no pass is to be begun any more.
     pub stop: watch::Receiver<bool>,
-}
-
-/// Waits for a switch to become true. One whose sender is gone never does.
-pub async fn on(mut switch: watch::Receiver<bool>) {
-    if switch.wait_for(|on| *on).await.is_err() {
-        std::future::pending::<()>().await;
-    }
 }
 
 impl<K> Drive<K>
@@ -86,13 +85,18 @@ where
         S: KeyStore,
         F: Future<Output = Result<Outcome, PassError>> + Send + 'static,
     {
-        let Self { kind, api, writer, store, mut requests, concurrency, listed, may_work, stop } = self;
-        let objects = watcher(api, config());
-        let objects = persistent(kind, objects).map(Ok::<_, watcher::Error>).reflect(writer);
+        let Self { kind, api, writer, store, mut requests, concurrency, term, listed, may_work, stop } = self;
+        let listing = Arc::new(AtomicU64::default());
+        let lists = listing.clone();
+        let objects = begun_for_each(term, move |term| {
+            lists.store(term, Ordering::Relaxed);
+            persistent(kind, watcher(api.clone(), config())).boxed()
+        });
+        let objects = objects.map(Ok::<_, watcher::Error>).reflect(writer);
         let begun = listed.subscribe();
         let objects = objects.inspect_ok(move |event| match event {
             watcher::Event::InitDone => {
-                listed.send_replace(true);
+                listed.send_replace(listing.load(Ordering::Relaxed));
                 gone(None);
             }
             watcher::Event::Delete(object) => gone(Some(object)),
@@ -103,12 +107,24 @@ where
         let asked = stream::poll_fn(move |cx| requests.poll_recv(cx)).map(Into::into);
         let queue = stream::select(own, asked).map(Ok::<_, Infallible>).take_until(on(stop.clone()));
 
-        let stopped = stop.clone();
+        let (stopped, watched) = (stop.clone(), store.clone());
         let passes = applier(
             move |object: Arc<Guarded<K>>, context: Arc<Context<C, S>>| -> BoxFuture<'static, _> {
                 let (reconcile, may_work, stop) = (reconcile.clone(), may_work.clone(), stopped.clone());
+                let (reference, watched) = (ObjectRef::from_obj(&*object), watched.clone());
+                drop(object);
                 async move {
-                    let pass = || pass(kind, &context, &object, reconcile.clone());
+                    let pass = || {
+                        // As it is now: it may have been a long wait.
+                        let (object, reconcile) = (watched.get(&reference), reconcile.clone());
+                        let context = &context;
+                        async move {
+                            match object {
+                                Some(object) => pass(kind, context, &object, reconcile).await,
+                                None => Action::await_change(),
+                            }
+                        }
+                    };
                     let done = tokio::select! {
                         done = while_on(may_work.clone(), pass) => done,
                         // Told to stop, a pass under way is brought to its end, and one that waits is not begun.
@@ -131,26 +147,6 @@ where
     }
 }
 
-/// Does something while a switch is on. When the switch goes off it is dropped at once, wherever it is, and begun anew when
-/// the switch is on again.
-pub async fn while_on<T, F: Future<Output = T>>(switch: watch::Receiver<bool>, work: impl Fn() -> F) -> T {
-    loop {
-        on(switch.clone()).await;
-        tokio::select! {
-            biased;
-            () = off(switch.clone()) => {}
-            done = work() => return done,
-        }
-    }
-}
-
-/// Waits for a switch to become false. One whose sender is gone never does.
-async fn off(mut switch: watch::Receiver<bool>) {
-    if switch.wait_for(|on| !*on).await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
 /// Resolves when `stop` has come and the switch is off.
 async fn stopped_while_off(stop: watch::Receiver<bool>, switch: watch::Receiver<bool>) {
     on(stop).await;
@@ -159,9 +155,9 @@ async fn stopped_while_off(stop: watch::Receiver<bool>, switch: watch::Receiver<
 
 /// Resolves when `stop` comes before anything has been listed. The controller begins no pass until then, and once
 /// told to stop it does not go on listing, so that it would wait for ever.
-async fn stopped_before(listed: watch::Receiver<bool>, stop: watch::Receiver<bool>) {
+async fn stopped_before(listed: watch::Receiver<u64>, stop: watch::Receiver<bool>) {
     on(stop).await;
-    if *listed.borrow() {
+    if *listed.borrow() > 0 {
         std::future::pending::<()>().await;
     }
 }

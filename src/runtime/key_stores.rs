@@ -5,7 +5,6 @@ use std::{future::pending, sync::Arc};
 
 use tokio::{sync::watch, time::sleep};
 
-use super::drive::on;
 use crate::{
     cluster::{Cluster, ClusterKeyStores},
     controller::{Context, cluster_key_store::reconcile_all, orphans::Found},
@@ -13,6 +12,7 @@ use crate::{
 };
 
 /// What is a reason to look at the key stores again. The sender of each lives as long as the operator.
+#[derive(Clone)]
 pub struct Signs {
     /// A store came, changed or went.
     pub stores: watch::Receiver<()>,
@@ -22,16 +22,15 @@ pub struct Signs {
     pub orphans: watch::Receiver<Option<Arc<Found>>>,
 }
 
-/// Runs for ever, from when `may_start` is true: before the records were listed nothing is known of any store.
+/// Runs for ever. Not before the records were listed: until then nothing is known of any store.
 ///
 /// A status that somebody else writes is no sign, so that two operators on one cluster, who know of different keys,
 /// do not write against each other without end: each looks again after its sweeps.
-pub async fn keep_status<C, S>(context: Arc<Context<C, S>>, mut signs: Signs, may_start: watch::Receiver<bool>)
+pub async fn keep_status<C, S>(context: Arc<Context<C, S>>, mut signs: Signs)
 where
     C: Cluster + ClusterKeyStores,
     S: KeyStore,
 {
-    on(may_start).await;
     loop {
         let found = signs.orphans.borrow_and_update().clone();
         signs.usage.mark_unchanged();

@@ -13,7 +13,7 @@ use tokio::{net::TcpListener, sync::watch, time::sleep};
 
 use super::{
     arguments::{KmsArguments, RunArguments},
-    drive::on,
+    switches::on,
     watches::persistent,
 };
 use crate::{
@@ -66,7 +66,11 @@ impl From<&RunArguments> for KmsSettings {
             tls_files: files.map(|(certificate, key)| Files { certificate, key }),
             tls_ca: arguments.kms_tls_ca.clone(),
             tls_hosts: arguments.kms_tls_hosts.iter().cloned().chain(host).collect(),
-            limits: Limits { connections: arguments.kms_max_connections.into(), ..Limits::default() },
+            limits: Limits {
+                connections: arguments.kms_max_connections.into(),
+                leave: run.shutdown_delay,
+                ..Limits::default()
+            },
             operations: OperationSettings {
                 max_staleness: run.max_staleness,
                 no_new_keys: run.no_new_keys,

@@ -15,6 +15,7 @@ pub mod operator;
 mod root_key_guard;
 mod root_key_rewrap;
 pub mod shutdown;
+mod switches;
 pub mod telemetry;
 pub mod triggers;
 pub mod verify;

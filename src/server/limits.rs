@@ -42,7 +42,10 @@ pub struct Limits {
     pub write: Duration,
     /// For a request to be answered: more than the 10 s that an operation waits for the operator.
     pub request: Duration,
-    /// For requests under way when the endpoint stops. Kubernetes kills a pod after 30 s.
+    /// How long to go on taking connections and requests when the endpoint is to stop: a Service sends clients here until
+    /// every node has heard that it should not.
+    pub leave: Duration,
+    /// For requests under way after that. Kubernetes kills a pod after 30 s.
     pub drain: Duration,
 }
 
@@ -56,6 +59,7 @@ impl Default for Limits {
             idle: Duration::from_secs(120),
             write: Duration::from_secs(20),
             request: Duration::from_secs(30),
+            leave: Duration::ZERO,
             drain: Duration::from_secs(20),
         }
     }

@@ -56,13 +56,16 @@ pub struct Serving {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Serve,
+    /// Go on, and have clients open their next connection: to somebody else, as we hope.
+    Leave,
     /// Answer what is under way, and no more.
     Drain,
     /// End now.
     End,
 }
 
-/// Serves on `listener` until `stop` becomes true and the requests under way are answered, or the time for that is over.
+/// Serves on `listener` until `stop` becomes true, for `limits.leave` after that, and until the requests under way are answered
+/// or the time for that is over.
 /// No more than `limits.connections` are open: the next ones wait in the queue of the operating system.
 pub async fn serve<A, F>(listener: TcpListener, serving: Serving, answer: A, mut stop: watch::Receiver<bool>)
 where
@@ -110,9 +113,15 @@ where
             });
         }
     };
+    let left = async {
+        // One whose sender is gone has ended.
+        let _ = stop.wait_for(|stop| *stop).await;
+        phase.send_replace(Phase::Leave);
+        sleep(limits.leave).await;
+    };
     tokio::select! {
         () = accept => {}
-        _ = stop.wait_for(|stop| *stop) => {}
+        () = left => {}
     }
     drop(listener);
     phase.send_replace(Phase::Drain);
@@ -188,18 +197,21 @@ where
 
     async fn speak<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S) {
         let Self { peer, serving, large, mut phase, answer } = self;
+        let leaving = phase.clone();
         let progress = Progress::default();
         let stream = Deadlines::new(stream, progress.clone(), serving.limits);
         let limits = serving.limits;
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let (busy, large, answer) = (progress.begin(), large.clone(), answer.clone());
+            let leaving = leaving.clone();
             async move {
                 // hyper takes a request that says its length twice, in chunks and in bytes, by the chunks. A proxy may have
                 // counted the bytes, so whatever comes after it may be somebody else's (RFC 9112 section 6.1).
                 let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
                 let arrival = arrive(request, peer, &limits, &large).await;
                 let close = is_chunked || arrival.refused.is_some();
-                let response = respond(answer(arrival).await, close);
+                let answer = answer(arrival).await;
+                let response = respond(answer, close || *leaving.borrow() >= Phase::Leave);
                 drop(busy);
                 if close {
                     look_again().await;

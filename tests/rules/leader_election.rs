@@ -1,10 +1,14 @@
 //! Of several replicas one leads (design, section 3): the lease expires by what each replica saw, never by comparing
-//! clocks, and one that was given up is taken at once.
+//! clocks, and one that was given up is taken at once. What a replica that does not lead does is serve, and watch.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use cmk_operator::runtime::leader_election::{Candidate, LEASE, Timing};
+use cmk_operator::runtime::{
+    leader_election::{Candidate, LEASE, Timing},
+    operator::{Election, Settings},
+};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::{
     Api, Resource,
@@ -16,7 +20,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::support::{
     eventually,
-    world::{SOON, World},
+    world::{Operator, SOON, World, key_id, key_state, record_json},
 };
 
 /// Shorter than in use, so that the test is.
@@ -132,4 +136,114 @@ async fn a_leader_whose_lease_is_taken_leads_no_more() {
     // Nobody renews it, so that it comes back.
     leader.is_leader(true).await;
     leader.task.abort();
+}
+
+/// A replica of the operator. It is ready, and may lead or not.
+async fn replica(world: &World, identity: &str, timing: Timing) -> Operator {
+    let election = Some(Election { identity: identity.into(), timing });
+    world.start_with(Settings { election, ..world.settings() }).await
+}
+
+async fn leads(operator: &Operator) {
+    eventually("it to lead", SOON, async || match operator.metrics.leader.get() {
+        1 => Ok(()),
+        other => Err(other.to_string()),
+    })
+    .await;
+}
+
+fn passes(operator: &Operator) -> usize {
+    operator.metrics.render().lines().filter(|line| line.starts_with("cmk_passes_total")).count()
+}
+
+/// How often the record of each key was written, by the name of the key.
+async fn revisions(world: &World) -> BTreeMap<String, u64> {
+    let records = world.records().await;
+    let owner_and_revision = |record: &Secret| {
+        let record = record_json(record);
+        (record["owner"]["name"].as_str().unwrap().to_owned(), record["revision"].as_u64().unwrap())
+    };
+    let all: BTreeMap<_, _> = records.iter().map(owner_and_revision).collect();
+    assert_eq!(all.len(), records.len(), "one record a key: {all:?}");
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_dies_is_replaced_and_nothing_is_done_twice() {
+    let world = world("failover").await;
+    let first = replica(&world, "first", TIMING).await;
+    leads(&first).await;
+    let second = replica(&world, "second", TIMING).await;
+    world.apply_key("before", json!({})).await;
+    let before = world.key_ready("before").await;
+    let revision = revisions(&world).await["before"];
+
+    // In the middle of its work.
+    for number in 0..20 {
+        world.apply_key(&format!("key-{number}"), json!({})).await;
+    }
+    assert_eq!(passes(&second), 0, "one that does not lead makes no pass");
+    first.crash().await;
+    leads(&second).await;
+    for number in 0..20 {
+        world.key_ready(&format!("key-{number}")).await;
+    }
+    assert_eq!(key_id(&world.key_ready("before").await), key_id(&before));
+    let revisions = revisions(&world).await;
+    assert_eq!(revisions.len(), 21);
+    for (name, written) in revisions {
+        assert_eq!(written, revision, "the record of {name} was written as often as without a failure");
+    }
+    second.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_without_the_lease_writes_nothing() {
+    let world = world("lost-lease").await;
+    let operator = replica(&world, "operator", TIMING).await;
+    leads(&operator).await;
+    world.apply_key("before", json!({})).await;
+    world.key_ready("before").await;
+
+    let api: Api<Lease> = Api::namespaced(world.client.clone(), &world.operator_namespace);
+    let taken = json!({"spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 3600}});
+    api.patch(LEASE, &PatchParams::default(), &Patch::Merge(taken)).await.unwrap();
+    eventually("it to lead no more", SOON, async || match operator.metrics.leader.get() {
+        0 => Ok(()),
+        other => Err(other.to_string()),
+    })
+    .await;
+    let made = passes(&operator);
+    world.apply_key("while-lost", json!({})).await;
+    world.apply_key("before", json!({"enabled": false})).await;
+    // It has heard of the change: its endpoint knows the keys from the same watch as its passes do. What was asked for is
+    // not done, although nothing but the lease is in the way.
+    assert_eq!(passes(&operator), made);
+    assert_eq!(world.keys().get("while-lost").await.unwrap().status, None);
+    assert_eq!(revisions(&world).await.len(), 1);
+
+    let given_up = json!({"spec": {"holderIdentity": null}});
+    api.patch(LEASE, &PatchParams::default(), &Patch::Merge(given_up)).await.unwrap();
+    let (late, changed) = (world.key_ready("while-lost").await, world.key_ready("before").await);
+    assert_eq!(key_state(&changed), "Disabled");
+    let acquired = api.get(LEASE).await.unwrap().spec.unwrap().acquire_time.unwrap().0;
+    let created = late.status.unwrap().key_metadata.unwrap().creation_date.0;
+    assert!(created.as_second() >= acquired.as_second(), "{created}: not before {acquired}");
+    operator.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_stopped_hands_over_at_once() {
+    let world = world("handover").await;
+    // Nobody waits for this to expire.
+    let hour = Duration::from_secs(3600);
+    let timing = Timing { lease_duration: hour, ..TIMING };
+    let first = replica(&world, "first", timing).await;
+    leads(&first).await;
+    let second = replica(&world, "second", timing).await;
+    first.stop().await.unwrap();
+    leads(&second).await;
+    world.apply_key("after", json!({})).await;
+    world.key_ready("after").await;
+    second.stop().await.unwrap();
 }

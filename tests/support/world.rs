@@ -279,6 +279,7 @@ impl World {
             key_metrics: true,
             kms: KmsSettings::default(),
             kms_url: "https://cmk-operator-kms.cmk-system.svc".to_owned(),
+            election: None,
         }
     }
 

@@ -26,6 +26,30 @@ impl Default for Timing {
     }
 }
 
+impl Timing {
+    /// Whether a leader stops before another can begin.
+    ///
+    /// # Errors
+    /// A sentence that names the flag.
+    pub fn check(&self) -> Result<(), String> {
+        if self.lease_duration.subsec_nanos() != 0 {
+            return Err("--leader-elect-lease-duration: whole seconds only, as the Lease holds no others".into());
+        }
+        if self.retry_period.is_zero() {
+            return Err("--leader-elect-retry-period: more than nothing".into());
+        }
+        if self.retry_period >= self.renew_deadline {
+            return Err("--leader-elect-retry-period: less than --leader-elect-renew-deadline".into());
+        }
+        if self.renew_deadline + self.retry_period >= self.lease_duration {
+            return Err("--leader-elect-lease-duration: more than --leader-elect-renew-deadline and \
+                        --leader-elect-retry-period together, so that a leader stops before another begins"
+                .into());
+        }
+        Ok(())
+    }
+}
+
 /// What a Lease says, as far as it decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
@@ -117,8 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_stops_before_another_can_begin() {
-        let timing = Timing::default();
-        assert!(timing.renew_deadline + timing.retry_period < timing.lease_duration);
+    fn the_defaults_fit_together() {
+        assert_eq!(Timing::default().check(), Ok(()));
     }
 }

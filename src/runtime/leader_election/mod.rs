@@ -32,7 +32,7 @@ pub struct Candidate {
     api: Api<Lease>,
     identity: String,
     timing: Timing,
-    leads: watch::Sender<bool>,
+    holds: watch::Sender<bool>,
 }
 
 /// What became of one try.
@@ -46,10 +46,10 @@ enum Tried {
 }
 
 impl Candidate {
-    /// A replica with an identity that no other has, now or later. `leads` is true while it leads.
+    /// A replica with an identity that no other has, now or later. `holds` is true while it holds the lease.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, identity: String, timing: Timing, leads: watch::Sender<bool>) -> Self {
-        Self { api: Api::namespaced(client, namespace), identity, timing, leads }
+    pub fn new(client: Client, namespace: &str, identity: String, timing: Timing, holds: watch::Sender<bool>) -> Self {
+        Self { api: Api::namespaced(client, namespace), identity, timing, holds }
     }
 
     /// Stands for election until `stop` resolves, and then gives the lease up, so that another need not wait.
@@ -58,7 +58,7 @@ impl Candidate {
             () = self.stand() => {}
             () = stop => {}
         }
-        if self.leads.send_replace(false) {
+        if self.holds.send_replace(false) {
             self.give_up().await;
         }
     }
@@ -96,7 +96,7 @@ impl Candidate {
     }
 
     fn set(&self, leads: bool) {
-        let changed = self.leads.send_if_modified(|known| std::mem::replace(known, leads) != leads);
+        let changed = self.holds.send_if_modified(|known| std::mem::replace(known, leads) != leads);
         match (changed, leads) {
             (true, true) => tracing::info!(identity = self.identity, "this replica leads"),
             (true, false) => tracing::warn!(identity = self.identity, "this replica leads no more"),

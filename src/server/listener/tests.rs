@@ -274,6 +274,28 @@ async fn what_is_under_way_is_answered_before_it_stops() {
 }
 
 #[tokio::test]
+async fn who_still_comes_while_it_leaves_is_served_and_sent_away() {
+    let server = Server::start(Limits { leave: Duration::from_secs(3600), ..Limits::default() }).await;
+    let mut known = server.connect().await;
+    known.write_all(b"GET /?first HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    until(&mut known, "\r\n\r\nfirst 0").await;
+
+    server.stop.send_replace(true);
+    // It may not have heard at once.
+    loop {
+        known.write_all(b"GET /?again HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+        let answer = until(&mut known, "\r\n\r\nagain 0").await;
+        if answer.contains("connection: close\r\n") {
+            break;
+        }
+    }
+    assert_eq!(rest(&mut known).await, "");
+    let answer = server.all(b"GET /?new HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    assert!(answer.contains("connection: close\r\n") && answer.ends_with("new 0"), "{answer}");
+    server.task.abort();
+}
+
+#[tokio::test]
 async fn what_takes_too_long_is_cut_when_it_stops() {
     let server = Server::start(Limits { drain: Duration::from_millis(10), ..Limits::default() }).await;
     let mut busy = server.connect().await;

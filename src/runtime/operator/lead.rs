@@ -1,0 +1,135 @@
+//! What one replica does for all: it is elected by a Lease, begins with what the API server says at that moment, and stops
+//! in the middle of whatever it does when the lease is lost.
+
+use std::{future::pending, sync::Arc};
+
+use kube::Client;
+use tokio::sync::watch;
+
+use super::{Followed, Parts, sweep::sweep};
+use crate::{
+    controller::orphans::Orphans,
+    runtime::{
+        credentials,
+        key_stores::{self, Signs},
+        leader_election::{Candidate, Timing},
+        metrics::Metrics,
+        root_key_guard, root_key_rewrap,
+        switches::{off, on, while_on},
+    },
+};
+
+/// How to stand for election.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Election {
+    /// An identity that no other replica has, now or later.
+    pub identity: String,
+    /// How long things may take.
+    pub timing: Timing,
+}
+
+/// What says who leads, and what is to be done before one does.
+pub struct Leadership {
+    /// Becomes true when there is something to lead with.
+    pub ready: watch::Receiver<bool>,
+    /// Has the drives list everything anew. A watch that died silently is noticed only after minutes, and what it last showed
+    /// may not be what another replica has acted on since.
+    pub term: watch::Sender<u64>,
+    /// Each becomes the number of the term for which a kind has been listed.
+    pub listed: Vec<watch::Receiver<u64>>,
+    /// Is true while this replica leads.
+    pub leads: watch::Sender<bool>,
+    /// Becomes true when it is to lead no more.
+    pub retired: watch::Receiver<bool>,
+}
+
+impl Leadership {
+    /// Leads, once it may, until it is retired. Without an election: as the only one.
+    pub async fn lead(self, election: Option<(Client, String, Election)>) {
+        tokio::select! {
+            () = on(self.ready.clone()) => {}
+            () = on(self.retired.clone()) => return,
+        }
+        let Some((client, namespace, Election { identity, timing })) = election else {
+            self.leads.send_replace(true);
+            return on(self.retired).await;
+        };
+        let (holds, held) = watch::channel(false);
+        let resigned = async {
+            on(self.retired.clone()).await;
+            // Before the lease is given up.
+            self.leads.send_replace(false);
+        };
+        let candidate = Candidate::new(client, &namespace, identity, timing, holds);
+        tokio::select! {
+            () = candidate.run(resigned) => {}
+            () = self.while_held(held) => {}
+        }
+    }
+
+    /// Leads while the lease is held, for ever.
+    async fn while_held(&self, held: watch::Receiver<bool>) {
+        loop {
+            while_on(held.clone(), || self.listed_anew()).await;
+            self.leads.send_replace(*held.borrow() && !*self.retired.borrow());
+            off(held.clone()).await;
+            self.leads.send_replace(false);
+        }
+    }
+
+    async fn listed_anew(&self) {
+        let mut term = 0;
+        self.term.send_modify(|number| {
+            *number += 1;
+            term = *number;
+        });
+        for mut listed in self.listed.iter().cloned() {
+            if listed.wait_for(|listed| *listed >= term).await.is_err() {
+                // Its drive has ended, and so will all.
+                pending::<()>().await;
+            }
+        }
+    }
+}
+
+/// What the leader does beside the passes, for ever.
+pub async fn duties(parts: Arc<Parts>, followed: Arc<Followed>) {
+    let Parts { client, settings, cluster, ring, store, context, access_keys, .. } = &*parts;
+    let orphans = Orphans::default();
+    let _leading = Leading::begin(&context.metrics);
+    let signs = Signs { stores: followed.stores_changed.clone(), usage: store.usage(), orphans: orphans.found() };
+    let guard = async {
+        if settings.root_key_files.is_empty() {
+            root_key_guard::guard(client.clone(), settings.namespace.clone(), cluster.clone(), ring.clone()).await;
+        } else {
+            pending::<()>().await;
+        }
+    };
+    // None of them ends.
+    tokio::select! {
+        () = key_stores::keep_status(context.clone(), signs) => {}
+        () = sweep(&parts, &orphans) => {}
+        () = credentials::tidy(context.clone(), access_keys.clone(), followed.access_key_gone.clone()) => {}
+        () = root_key_rewrap::rewrap(store.clone(), context.metrics.clone()) => {}
+        () = guard => {}
+    }
+}
+
+/// Shows in the metrics that this replica leads, until it is dropped.
+struct Leading(Arc<Metrics>);
+
+impl Leading {
+    fn begin(metrics: &Arc<Metrics>) -> Self {
+        metrics.leader.set(1);
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        // What the leader alone looks at is the next one's to say.
+        for gauge in [&self.0.leader, &self.0.purge_waiting, &self.0.records_without_object] {
+            gauge.set(0);
+        }
+    }
+}
