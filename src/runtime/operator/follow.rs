@@ -109,6 +109,8 @@ pub async fn become_ready(
         }
     }
     root_key_rewrap::count(&parts.store, &parts.context.metrics);
+    let described = parts.clone();
+    parts.context.metrics.objects.look_at(move || described.sources().snapshot());
     ready();
     tracing::info!(watching = ?parts.settings.watch_namespaces, "the operator is ready");
     loop {

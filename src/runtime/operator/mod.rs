@@ -139,7 +139,7 @@ pub async fn operate(
     let kinds = Kinds::prepare(&surroundings.client, &settings, &orders);
     let (namespaces, key_stores) = (Writer::default(), Writer::default());
     let views = kinds.views(settings.scopes(), namespaces.as_reader(), key_stores.as_reader());
-    let parts = Arc::new(Parts::assemble(settings, &surroundings, views.clone(), kinds.triggers.clone()).await?);
+    let parts = Arc::new(Parts::assemble(settings, &surroundings, views, kinds.triggers.clone()).await?);
 
     // What never ends by itself.
     let mut services = JoinSet::new();
@@ -147,11 +147,9 @@ pub async fn operate(
     let (filled, ready) = watch::channel(false);
     let readiness = surroundings.readiness;
     let listed = kinds.listed.clone();
-    let sources = parts.metric_sources(views);
     services.spawn(become_ready(parts.clone(), followed.clone(), listed.clone(), {
-        let (readiness, metrics) = (readiness.clone(), parts.context.metrics.clone());
+        let readiness = readiness.clone();
         move || {
-            metrics.objects.look_at(move || sources.snapshot());
             filled.send_replace(true);
             readiness.set(true);
         }

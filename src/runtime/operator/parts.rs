@@ -36,6 +36,8 @@ pub struct Parts {
     pub access_keys: Arc<AccessKeyView>,
     /// What every pass needs.
     pub context: Arc<Context<KubeCluster, Metered<Store>>>,
+    /// What the watches have shown.
+    views: Views,
     /// The way to all controllers.
     pub triggers: Triggers,
 }
@@ -52,7 +54,7 @@ impl Parts {
         triggers: Triggers,
     ) -> Result<Self, OperatorError> {
         let Surroundings { client, clock, random, metrics, .. } = surroundings;
-        let cluster = KubeCluster::new(client.clone(), views);
+        let cluster = KubeCluster::new(client.clone(), views.clone());
         let ring = Arc::new(root_keys(&settings, &cluster, &**random).await?);
         tracing::info!(root_key_id = %ring.primary_id(), namespace = settings.namespace, "the root key is there");
         let store =
@@ -70,14 +72,14 @@ impl Parts {
             metrics: metrics.clone(),
         });
         let access_keys = Arc::new(AccessKeyView::new(clock.clone()));
-        Ok(Self { settings, client: client.clone(), cluster, ring, store, access_keys, context, triggers })
+        Ok(Self { settings, client: client.clone(), cluster, ring, store, access_keys, context, views, triggers })
     }
 
-    /// Where the metrics of single keys and objects come from.
-    pub fn metric_sources(&self, views: Views) -> Sources<KubeCluster> {
+    /// Where metrics about keys and objects come from.
+    pub fn sources(&self) -> Sources<KubeCluster> {
         Sources {
             store: self.store.clone(),
-            views,
+            views: self.views.clone(),
             access_keys: self.triggers.access_keys.iter().map(|watched| watched.store.clone()).collect(),
             endpoint: self.context.metrics.endpoint.clone(),
             clock: self.context.clock.clone(),
