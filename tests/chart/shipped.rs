@@ -94,3 +94,10 @@ fn kinds_and_policies_are_rendered_whole() {
         assert_eq!(found["metadata"]["labels"]["app.kubernetes.io/name"], "cmk-operator");
     }
 }
+
+#[test]
+fn the_chart_is_of_the_version_of_the_operator() {
+    let chart = fs::read_to_string(Path::new(crate::helm::CHART).join("Chart.yaml")).unwrap();
+    let chart: Value = serde_yaml_ng::from_str(&chart).unwrap();
+    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+}
