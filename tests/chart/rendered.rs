@@ -86,8 +86,14 @@ fn the_operator_takes_the_arguments() {
         assert_eq!(run.kms.kms_tls_cert.is_some(), ["given-tls", "cert-manager"].contains(&&*name), "{name}");
         assert_eq!(run.no_new_keys, name == "root-key-volume", "{name}");
         assert_eq!(run.watch_namespaces.is_empty(), !["watch-namespaces", "everything"].contains(&&*name), "{name}");
-        let elects = arguments.iter().any(|argument| argument == "--leader-elect");
-        assert_eq!(elects, name != "single-replica", "{name}");
+        // One replica as well: an upgrade starts the new pod before the old one ends.
+        assert!(run.leader_election.leader_elect, "{name}");
+        let delay = match name.as_str() {
+            "single-replica" => 0,
+            "everything" => 10,
+            _ => 5,
+        };
+        assert_eq!(run.shutdown_delay.as_secs(), delay, "{name}");
     }
 }
 

@@ -40,7 +40,7 @@ fn mistakes_are_refused_by_name() {
         ("endpoint.tls.dnsNames={https://kms}", "dnsNames"),
         ("metrics.serviceMonitor.enabled=yes please", "enabled"),
         ("podDisruptionBudget.maxUnavailable=half", "maxUnavailable"),
-        ("preStopSeconds=45", "preStopSeconds has to be less than terminationGracePeriodSeconds"),
+        ("shutdownDelaySeconds=45", "shutdownDelaySeconds has to be less than terminationGracePeriodSeconds"),
         ("serviceAccount.create=false", "serviceAccount.name is needed"),
         ("extraArgs={run}", "extraArgs"),
         ("extraVolumeMounts[0].name=a", "mountPath"),

@@ -105,8 +105,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.rootKey.existingSecret .Values.rootKey.volume }}
 {{- fail "rootKey.existingSecret and rootKey.volume exclude each other: root keys come from one of them" }}
 {{- end }}
-{{- if ge (int .Values.preStopSeconds) (int .Values.terminationGracePeriodSeconds) }}
-{{- fail "preStopSeconds has to be less than terminationGracePeriodSeconds, of which it is a part" }}
+{{- if ge (int .Values.shutdownDelaySeconds) (int .Values.terminationGracePeriodSeconds) }}
+{{- fail "shutdownDelaySeconds has to be less than terminationGracePeriodSeconds, of which it is a part" }}
 {{- end }}
 {{- if eq .Release.Namespace "default" }}
 {{- fail "the operator needs a namespace of its own, as whoever reads Secrets there has all keys: --namespace cmk-system --create-namespace" }}
