@@ -5,7 +5,7 @@ use cmk_operator::api::{
     conditions::{STALLED, reason},
     metadata,
 };
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -180,6 +180,27 @@ async fn rule_18_no_data_keys_beside_the_operator() {
             world.bed.control_plane.kubectl(["--namespace", OPERATOR_NAMESPACE, "delete", kind, &name]).output();
         assert!(status.unwrap().status.success());
     }
+}
+
+/// Its right to create Secrets would otherwise be the right to act as anybody.
+#[tokio::test]
+async fn rule_18_the_operator_has_no_token_made() {
+    let world = World::new("r18-token").await;
+    let api: Api<Secret> = Api::namespaced(world.operator_client().await, &world.namespace);
+    let secret = |name: &str, type_: &str| -> Secret {
+        let annotations = json!({"kubernetes.io/service-account.name": "default"});
+        let metadata = json!({"name": name, "annotations": annotations});
+        serde_json::from_value(json!({"metadata": metadata, "type": type_})).unwrap()
+    };
+    for type_ in ["kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token", "mine"] {
+        let made = async || api.create(&PostParams::default(), &secret("token", type_)).await;
+        let said = refused("another type", made).await;
+        assert!(said.contains("in other hands"), "{said}");
+    }
+    allowed("its own", async || api.create(&PostParams::default(), &secret("own", "Opaque")).await).await;
+    // It is not about others.
+    let others = secret("others", "kubernetes.io/service-account-token");
+    allowed("somebody else", async || world.secrets().create(&PostParams::default(), &others).await).await;
 }
 
 #[tokio::test]

@@ -97,3 +97,20 @@ pub fn nothing_beside(options: &PolicyOptions) -> Policy {
         )
         .finish()
 }
+
+/// Who may create Secrets everywhere can have a token of any `ServiceAccount` written into one (type
+/// `kubernetes.io/service-account-token`), so a stolen identity of the operator would be the whole cluster. The operator makes
+/// three kinds of Secrets: what it delivers, its records, and the certificate of the endpoint.
+pub fn secret_types(options: &PolicyOptions) -> Policy {
+    Draft::new("secret-types", rule("", "v1", &["secrets"], &["CREATE"]))
+        .when("operator", is_the_operator(options))
+        .require(
+            format!(
+                "object.?type.orValue('Opaque') in ['Opaque', 'kubernetes.io/tls'] || \
+                 object.type.startsWith('{SECRET_TYPE_PREFIX}')"
+            ),
+            "the operator makes Secrets of the types Opaque and kubernetes.io/tls and its own records, and no others: if \
+             this was not a person who acts as the operator, its identity is in other hands",
+        )
+        .finish()
+}
