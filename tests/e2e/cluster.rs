@@ -32,6 +32,11 @@ pub struct Cluster {
 impl Cluster {
     /// Starts one, or finds the one that is there, and gives it the images.
     pub fn start(screen: &mut Screen) -> Result<Self, Failed> {
+        let existing = std::env::var_os("CMK_E2E_KUBECONFIG");
+        if existing.is_none() && !rustix::process::geteuid().is_root() {
+            // Before minutes of building.
+            screen.expect("a node needs root: run it as root, or set CMK_E2E_KUBECONFIG to use a cluster", false)?;
+        }
         let operator = match std::env::var_os("CMK_E2E_IMAGE") {
             Some(image) => image.into(),
             None => built(screen, "building the operator's image (about 6 minutes the first time)", "image/build")?,
@@ -39,13 +44,13 @@ impl Cluster {
         let application = built(screen, "building the application's image", "tests/e2e/app/build")?;
         let home = tempfile::Builder::new().prefix("cmk-e2e-home-").tempdir().expect("a temporary directory");
         let inherited = std::env::var_os("PATH").unwrap_or_default();
-        let cluster = if let Some(kubeconfig) = std::env::var_os("CMK_E2E_KUBECONFIG") {
+        let cluster = if let Some(kubeconfig) = existing {
             let load = std::env::var("CMK_E2E_LOAD_IMAGE").ok();
             Self { kubeconfig: kubeconfig.into(), search_path: inherited, home, load, node: None }
         } else {
             let binaries = built(
                 screen,
-                "building Kubernetes, containerd, CoreDNS and helm (about 15 minutes the first time)",
+                "building Kubernetes, containerd, CoreDNS and helm (about 15 minutes the first time; Debian's packages as well)",
                 "tests/node/build",
             )?;
             let directories = [binaries].into_iter().chain(std::env::split_paths(&inherited));
