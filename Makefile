@@ -54,6 +54,7 @@ lint: ## Check format, clippy and, where cargo-deny is installed, licences and d
 	cargo fmt --check
 	@echo '== clippy (about 2 min the first time, seconds after that)'
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --test e2e -- -D warnings
 	@echo '== licences and dependencies'
 	@if command -v cargo-deny >/dev/null; then \
 		cargo deny check licenses bans sources; \
