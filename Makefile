@@ -2,7 +2,7 @@
 
 .PHONY: manifests chart
 .DEFAULT_GOAL := help
-.PHONY: help testbed node clients build image crds fmt lint test demo clean fuzz
+.PHONY: help testbed node clients prometheus alerts build image crds fmt lint test demo clean fuzz
 
 # `make demo ONCE=1` ends by itself.
 ONCE ?=
@@ -22,6 +22,12 @@ node: ## Build what a single-node Kubernetes without Docker needs, once (about 1
 
 clients: ## Build the KMS clients that the tests use, once
 	@tests/clients/build
+
+prometheus: ## Build promtool, which the tests of the alerts use, once
+	@tests/alerts/build
+
+alerts: prometheus ## Test the alerts, the dashboard and that what they name is exported
+	cargo test --locked --test alerts
 
 build: ## Build the operator and the kubectl plugin: target/release/cmk-operator and kubectl-cmk
 	cargo build --locked --release
@@ -67,8 +73,12 @@ test: lint ## Run everything: format, clippy, and all tests on a real control pl
 	@tests/cluster/build
 	@echo '== KMS clients (about 4 min the first time, a second after that)'
 	@tests/clients/build
+	@echo '== kstatus and the Lua of Argo CD (about 1 min the first time, a second after that)'
+	@tests/gitops/build
 	@echo '== Helm 4 and 3 (about 4 min the first time, a second after that)'
 	@tests/chart/build
+	@echo '== promtool (about 4 min the first time, a second after that)'
+	@tests/alerts/build
 	@echo '== tests: unit, vectors, properties, rules on the control plane, KMS clients, demo, doctests'
 	@echo '   (about 2 min to build the first time; a few minutes to run)'
 	cargo test --locked --no-fail-fast

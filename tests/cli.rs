@@ -8,6 +8,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::{Arc, Mutex},
 };
 
 use serde_json::json;
@@ -59,6 +60,20 @@ fn what_is_wrong_is_said_in_a_sentence() {
 struct Running {
     child: Child,
     admin: SocketAddr,
+    /// What it has logged since.
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Running {
+    /// Waits for a line with all of these in it.
+    async fn logs(&self, parts: &[&str]) {
+        eventually(&format!("a line with {parts:?}"), SOON, async || {
+            let lines = self.lines.lock().unwrap();
+            let found = lines.iter().any(|line| parts.iter().all(|part| line.contains(part)));
+            if found { Ok(()) } else { Err(format!("{lines:#?}")) }
+        })
+        .await;
+    }
 }
 
 impl Drop for Running {
@@ -82,15 +97,27 @@ fn run(world: &World, kubeconfig: &Path) -> Running {
     log.read_line(&mut line).unwrap();
     let entry: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
     let admin = entry["fields"]["address"].as_str().unwrap_or_else(|| panic!("no address: {line}")).parse().unwrap();
-    // Nobody reads the rest; it must not fill the pipe.
-    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-    Running { child, admin }
+    // Read on, as it must not fill the pipe.
+    let lines = Arc::<Mutex<Vec<String>>>::default();
+    let kept = lines.clone();
+    std::thread::spawn(move || log.lines().map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line)));
+    Running { child, admin, lines }
 }
 
 /// The status line's number and the body.
 fn ask(admin: SocketAddr, method: &str, path: &str) -> (u16, String) {
+    send(admin, method, path, "")
+}
+
+/// The same, with a body in the request.
+fn send(admin: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(admin).unwrap();
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -114,6 +141,19 @@ async fn the_admin_endpoint_tells_and_sigterm_ends_in_order() {
     assert!(code == 200 && metrics.contains("cmk_passes_total{kind=\"CustomerMasterKey\",result=\"ok\"}"), "{metrics}");
     assert_eq!(ask(admin, "GET", "/secrets").0, 404);
     assert_eq!(ask(admin, "POST", "/metrics").0, 405);
+
+    // The log level changes while it runs, and that is logged whatever the level is.
+    assert_eq!(ask(admin, "GET", "/loglevel"), (200, "info\n".into()));
+    assert_eq!(send(admin, "PUT", "/loglevel", "debug").0, 200);
+    running.logs(&["the log level was changed", "\"now\":\"debug\""]).await;
+    running.logs(&["\"level\":\"DEBUG\""]).await;
+    assert_eq!(send(admin, "PUT", "/loglevel", "off"), (200, "off\n".into()));
+    running.logs(&["the log level was changed", "\"now\":\"off\""]).await;
+    for (method, levels, code) in [("PUT", "info,x=!", 400), ("PUT", "", 400), ("POST", "info", 405)] {
+        assert_eq!(send(admin, method, "/loglevel", levels).0, code, "{method} {levels}");
+    }
+    assert_eq!(ask(admin, "GET", "/loglevel").1, "off\n", "what was in force stays");
+    assert_eq!(ask(admin, "DELETE", "/loglevel"), (200, "info\n".into()));
 
     let terminated = Command::new("kill").arg(running.child.id().to_string()).status().unwrap();
     assert!(terminated.success());

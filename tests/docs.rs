@@ -63,7 +63,7 @@ fn every_test_of_a_rule_is_listed() {
 #[test]
 fn links_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let docs = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let docs = files_below(&root.join("docs")).into_iter();
     let pages: Vec<PathBuf> = docs.chain(["README.md", "CONTRIBUTING.md"].map(|page| root.join(page))).collect();
     let mut broken = Vec::new();
     for page in pages {

@@ -128,7 +128,7 @@ async fn a_request_is_logged_once_and_nothing_that_is_in_it() {
     let log = Log::default();
     let writer = log.clone();
     // Everything, of every crate.
-    tracing_subscriber::fmt().json().with_env_filter("trace").with_writer(move || writer.clone()).init();
+    tracing_subscriber::fmt().json().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).init();
     let (endpoint, key_id) = servers::over_a_double().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();

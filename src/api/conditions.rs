@@ -142,6 +142,10 @@ pub mod reason {
     pub const DELETION_CANCELLED: &str = "DeletionCancelled";
     /// Event: the key stays though its object is deleted.
     pub const KEY_RETAINED: &str = "KeyRetained";
+    /// Event: material was imported (rule 9).
+    pub const MATERIAL_IMPORTED: &str = "MaterialImported";
+    /// Event: what needed attention is as declared again.
+    pub const RECOVERED: &str = "Recovered";
     /// Event: the key has a new version (rule 8).
     pub const KEY_ROTATED: &str = "KeyRotated";
     /// Event: imported material was deleted, as declared.
@@ -264,18 +268,24 @@ impl Standing {
         match self {
             Self::Ready { .. } => false,
             Self::Stalled { .. } => true,
-            Self::Waiting { reason, .. } => ![
-                reason::KEY_NOT_FOUND,
-                reason::SERVICE_ACCOUNT_NOT_FOUND,
-                reason::KEY_NOT_READY,
-                reason::DELIVERING,
-                reason::NAMESPACE_TERMINATING,
-                reason::WAITING_FOR_FINALIZERS,
-                reason::KEY_IN_USE,
-            ]
-            .contains(reason),
+            Self::Waiting { reason, .. } => !comes_by_itself(reason),
         }
     }
+}
+
+/// Whether what is waited for for a reason usually comes by itself.
+#[must_use]
+pub fn comes_by_itself(reason: &str) -> bool {
+    [
+        reason::KEY_NOT_FOUND,
+        reason::SERVICE_ACCOUNT_NOT_FOUND,
+        reason::KEY_NOT_READY,
+        reason::DELIVERING,
+        reason::NAMESPACE_TERMINATING,
+        reason::WAITING_FOR_FINALIZERS,
+        reason::KEY_IN_USE,
+    ]
+    .contains(&reason)
 }
 
 /// Turns findings into conditions: what did not change since `before` keeps its transition time.

@@ -28,19 +28,29 @@ fn finished(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
             if crd.spec.names.kind != ClusterKeyStore::kind(&()) {
                 default_empty_spec(schema);
             }
+            default_unobserved_status(schema);
         }
     }
     crd
 }
 
 /// Lets `spec: {}` be applied over a spec that had fields. Server-side apply leaves `spec: null` then, which is
-/// no object and would be refused; a default takes its place. It is the only default, and empty: the API server
-/// still writes nothing into spec. A spec with required fields, or of a key store, needs no help, as it is never
+/// no object and would be refused; a default takes its place. It is the only default in spec, and empty: the API server
+/// still writes nothing into it. A spec with required fields, or of a key store, needs no help, as it is never
 /// empty.
 fn default_empty_spec(schema: &mut JSONSchemaProps) {
     let spec = schema.properties.as_mut().and_then(|properties| properties.get_mut("spec"));
     if let Some(spec) = spec.filter(|spec| spec.required.as_ref().is_none_or(Vec::is_empty)) {
         spec.default = Some(JSON(serde_json::json!({})));
+    }
+}
+
+/// Says of an object without status that the operator has not seen it yet. kstatus takes an object that has neither
+/// conditions nor `observedGeneration` for finished, so that Flux would go on in the moment between the creation and the
+/// first pass. -1 is no generation, and less than all of them.
+fn default_unobserved_status(schema: &mut JSONSchemaProps) {
+    if let Some(status) = schema.properties.as_mut().and_then(|properties| properties.get_mut("status")) {
+        status.default = Some(JSON(serde_json::json!({"observedGeneration": -1})));
     }
 }
 
@@ -117,9 +127,14 @@ mod tests {
                 assert!(path.ends_with(['}', ']']) || schema.description.is_some(), "{path} has no description");
                 assert_eq!(schema.x_kubernetes_preserve_unknown_fields, None, "{path} takes anything");
                 assert_eq!(schema.nullable, None, "{path} can be null");
-                let default =
-                    ["CustomerMasterKey.spec", "DataKey.spec"].contains(&path).then(|| JSON(serde_json::json!({})));
-                assert_eq!(schema.default, default, "the API server would write the default of {path} into spec");
+                let default = match path {
+                    "CustomerMasterKey.spec" | "DataKey.spec" => Some(serde_json::json!({})),
+                    _ if path.strip_prefix(&crd.spec.names.kind) == Some(".status") => {
+                        Some(serde_json::json!({"observedGeneration": -1}))
+                    }
+                    _ => None,
+                };
+                assert_eq!(schema.default, default.map(JSON), "the API server would write the default of {path}");
                 assert!(!schema.format.as_deref().unwrap_or_default().starts_with("uint"), "{path} is unsigned");
                 assert!(schema.any_of.is_none() && schema.one_of.is_none(), "{path} is a choice");
                 for rule in schema.x_kubernetes_validations.iter().flatten() {

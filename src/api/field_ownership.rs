@@ -109,7 +109,7 @@ mod tests {
     fn disable(managed: &Value) -> Decision {
         let (is, wanted) = (json!(true), json!(false));
         let change = FieldChange { path: &["spec", "enabled"], is: Some(&is), wanted: Some(&wanted) };
-        decide(&entries(managed), change, "kubectl-cmk", &GITOPS_MANAGERS)
+        decide(&entries(managed), change, "cmk-plugin", &GITOPS_MANAGERS)
     }
 
     #[test]
@@ -138,8 +138,8 @@ mod tests {
             ),
             ("kubectl edit", json!([entry("kubectl-edit", "Update", "", &enabled)]), Decision::Allowed),
             ("kubectl patch", json!([entry("kubectl-patch", "Update", "", &enabled)]), Decision::Allowed),
-            ("we ourselves", json!([entry("kubectl-cmk", "Update", "", &enabled)]), Decision::Allowed),
-            ("we ourselves, by apply", json!([entry("kubectl-cmk", "Apply", "", &enabled)]), Decision::Allowed),
+            ("we ourselves", json!([entry("cmk-plugin", "Update", "", &enabled)]), Decision::Allowed),
+            ("we ourselves, by apply", json!([entry("cmk-plugin", "Apply", "", &enabled)]), Decision::Allowed),
             (
                 "edited after it was applied: the applier lost it",
                 json!([entry("kubectl", "Apply", "", &other), entry("kubectl-edit", "Update", "", &enabled)]),
@@ -179,7 +179,7 @@ mod tests {
         let value = json!(false);
         for same in [Some(&value), None] {
             let change = FieldChange { path: &["spec", "enabled"], is: same, wanted: same };
-            assert_eq!(decide(&managed, change, "kubectl-cmk", &GITOPS_MANAGERS), Decision::NothingToDo);
+            assert_eq!(decide(&managed, change, "cmk-plugin", &GITOPS_MANAGERS), Decision::NothingToDo);
         }
     }
 
@@ -208,7 +208,7 @@ mod tests {
         for (case, fields, path, wanted, expected) in rows {
             let managed = entries(&json!([entry("flux", "Apply", "", fields)]));
             let change = FieldChange { path, is: Some(&is), wanted };
-            assert_eq!(decide(&managed, change, "kubectl-cmk", &GITOPS_MANAGERS), expected, "{case}");
+            assert_eq!(decide(&managed, change, "cmk-plugin", &GITOPS_MANAGERS), expected, "{case}");
         }
     }
 
@@ -217,7 +217,7 @@ mod tests {
         let managed = entries(&json!([entry("our-deployer", "Update", "", &json!({"f:spec": {"f:enabled": {}}}))]));
         let wanted = json!(false);
         let change = FieldChange { path: &["spec", "enabled"], is: None, wanted: Some(&wanted) };
-        assert_eq!(decide(&managed, change, "kubectl-cmk", &[]), Decision::Allowed);
-        assert_eq!(decide(&managed, change, "kubectl-cmk", &["our-deployer"]), owned("our-deployer", false));
+        assert_eq!(decide(&managed, change, "cmk-plugin", &[]), Decision::Allowed);
+        assert_eq!(decide(&managed, change, "cmk-plugin", &["our-deployer"]), owned("our-deployer", false));
     }
 }

@@ -13,8 +13,9 @@ use serde::de::DeserializeOwned;
 use super::{arguments::Connection, failure::Failure, output::Paint};
 use crate::api::{CustomerMasterKey, DataKey};
 
-/// Our field manager.
-pub const FIELD_MANAGER: &str = "kubectl-cmk";
+/// Our field manager. Not kubectl-…: Flux takes what managers of such names own for its own, and removes what its manifests do
+/// not have. A key that was disabled in an emergency would be enabled a few minutes later.
+pub const FIELD_MANAGER: &str = "cmk-plugin";
 
 /// How long the API server may take for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);

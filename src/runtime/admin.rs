@@ -1,8 +1,8 @@
-//! /livez, /readyz and /metrics.
+//! /livez, /readyz, /metrics and /loglevel.
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
@@ -19,12 +19,18 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::timeout};
 
-use super::metrics::Metrics;
+use super::{log_levels::LogLevels, metrics::Metrics};
 
-/// How long a client may take to send its request: the endpoint answers three short questions.
+/// How long a client may take to send its request, and as long again for a body: the endpoint answers short questions.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest log levels, in bytes.
+const MAX_LEVELS: usize = 4096;
+
+/// The type of /metrics.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Whether the operator does its work: the root key is there and every watch has shown what exists.
 #[derive(Clone, Debug, Default)]
@@ -50,13 +56,15 @@ pub struct Admin {
     pub readiness: Readiness,
     /// For /metrics.
     pub metrics: Arc<Metrics>,
+    /// For /loglevel.
+    pub levels: LogLevels,
 }
 
 /// Serves on `listener` for ever.
 pub async fn serve(listener: TcpListener, admin: Admin) {
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match listener.accept().await {
+            Ok((stream, peer)) => (stream, peer.ip()),
             Err(error) => {
                 // Out of file descriptors, say. It passes, or the probes restart us.
                 tracing::warn!(%error, "the admin endpoint can't accept a connection");
@@ -66,10 +74,7 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
         };
         let admin = admin.clone();
         tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let response = answer(&request, &admin);
-                async move { Ok::<_, Infallible>(response) }
-            });
+            let service = service_fn(|request| async { Ok::<_, Infallible>(answer(request, &admin, peer).await) });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
@@ -89,24 +94,59 @@ pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-fn answer(request: &Request<Incoming>, admin: &Admin) -> Response<Full<Bytes>> {
-    let text = |status: StatusCode, body: String, kind: &'static str| {
-        let mut response = Response::new(Full::new(Bytes::from(body)));
-        *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-        response
-    };
-    const PLAIN: &str = "text/plain; charset=utf-8";
+/// Answers a request of `peer`.
+async fn answer(request: Request<Incoming>, admin: &Admin, peer: IpAddr) -> Response<Full<Bytes>> {
+    if request.uri().path() == "/loglevel" {
+        return log_level(request, &admin.levels, peer).await;
+    }
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into(), PLAIN);
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
     }
     match request.uri().path() {
-        "/livez" => text(StatusCode::OK, "ok\n".into(), PLAIN),
-        "/readyz" if admin.readiness.get() => text(StatusCode::OK, "ok\n".into(), PLAIN),
-        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "starting, or stopping\n".into(), PLAIN),
-        "/metrics" => {
-            text(StatusCode::OK, admin.metrics.render(), "application/openmetrics-text; version=1.0.0; charset=utf-8")
-        }
-        _ => text(StatusCode::NOT_FOUND, "see /livez, /readyz and /metrics\n".into(), PLAIN),
+        "/livez" => text(StatusCode::OK, "ok\n"),
+        "/readyz" if admin.readiness.get() => text(StatusCode::OK, "ok\n"),
+        "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "starting, or stopping\n"),
+        "/metrics" => response(StatusCode::OK, admin.metrics.render(), OPEN_METRICS),
+        _ => text(StatusCode::NOT_FOUND, "see /livez, /readyz, /metrics and /loglevel\n"),
     }
+}
+
+/// Shows or changes the log level. For the machine itself only, as a pod that is where `kubectl port-forward` comes from:
+/// who may do that is decided by RBAC, and nobody in the cluster's network has it.
+async fn log_level(request: Request<Incoming>, levels: &LogLevels, peer: IpAddr) -> Response<Full<Bytes>> {
+    if !peer.to_canonical().is_loopback() {
+        return text(StatusCode::FORBIDDEN, "/loglevel is for the pod itself: use kubectl port-forward\n");
+    }
+    let method = request.method().clone();
+    let changed = match method {
+        Method::GET | Method::HEAD => Ok(()),
+        Method::DELETE => levels.reset(),
+        Method::PUT => {
+            let body = Limited::new(request.into_body(), MAX_LEVELS).collect();
+            let asked = match timeout(HEADER_TIMEOUT, body).await {
+                Ok(Ok(body)) => String::from_utf8(body.to_bytes().to_vec()).unwrap_or_default(),
+                Ok(Err(_)) | Err(_) => String::new(),
+            };
+            match asked.trim() {
+                "" => return text(StatusCode::BAD_REQUEST, "the body is a level, e.g. info,cmk_operator=debug\n"),
+                asked => levels.change(asked),
+            }
+        }
+        _ => return text(StatusCode::METHOD_NOT_ALLOWED, "only GET, PUT and DELETE\n"),
+    };
+    match changed {
+        Ok(()) => text(StatusCode::OK, format!("{}\n", levels.current())),
+        Err(error) => text(StatusCode::BAD_REQUEST, format!("{error}\n")),
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<String>) -> Response<Full<Bytes>> {
+    response(status, body, "text/plain; charset=utf-8")
+}
+
+fn response(status: StatusCode, body: impl Into<String>, kind: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body.into())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
 }

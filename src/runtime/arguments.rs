@@ -30,6 +30,8 @@ pub enum Command {
     Policies(PolicyArguments),
     /// Check that every key record in the cluster is authentic and unwraps
     Verify(VerifyArguments),
+    /// Print the id of the root key in a file, to tell whether a copy is the right one. No cluster is needed
+    RootKeyId(RootKeyIdArguments),
 }
 
 /// Where the operator's own Secrets are.
@@ -92,7 +94,13 @@ pub struct RunArguments {
     #[arg(long, default_value = "0s", value_parser = parse_duration, value_name = "DURATION")]
     pub shutdown_delay: Duration,
 
-    /// Serve /livez, /readyz and /metrics on this address, e.g. 0.0.0.0:8080. Absent: not at all
+    /// Whether /metrics describes every key, with the namespace and the name of its object. `off` for very many keys, where
+    /// about 2 series a key are too many: alerts about single keys then have nothing to tell. Objects that are not as
+    /// declared are named all the same
+    #[arg(long, value_enum, default_value_t = KeyMetrics::On, value_name = "WHICH")]
+    pub key_metrics: KeyMetrics,
+
+    /// Serve /livez, /readyz, /metrics and, for the machine itself, /loglevel on this address, e.g. 0.0.0.0:8080. Absent: not at all
     #[arg(long, value_name = "ADDR")]
     pub admin_listen: Option<SocketAddr>,
 
@@ -198,13 +206,23 @@ pub struct KmsArguments {
 /// How to log.
 #[derive(Args, Clone, Debug)]
 pub struct LogArguments {
-    /// What to log: error, warn, info, debug, trace, or a filter such as info,cmk_operator=debug
+    /// What to log: error, warn, info, debug, trace, or levels for parts such as info,cmk_operator::server=debug. PUT
+    /// /loglevel on --admin-listen changes it while the operator runs
     #[arg(long, env = "CMK_LOG_LEVEL", default_value = "info", value_name = "LEVEL")]
     pub log_level: String,
 
     /// How to write the log
     #[arg(long, value_enum, default_value_t = LogFormat::Human)]
     pub log_format: LogFormat,
+}
+
+/// Whether metrics describe single keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KeyMetrics {
+    /// Every key
+    On,
+    /// Numbers of keys only
+    Off,
 }
 
 /// Forms of the log.
@@ -242,6 +260,14 @@ pub struct VerifyArguments {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub log: LogArguments,
+}
+
+/// `cmk-operator root-key-id`
+#[derive(Args, Clone, Debug)]
+pub struct RootKeyIdArguments {
+    /// A file with a root key: one base64 line of 32 bytes. /dev/stdin, for a copy that is decrypted on the way
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
 }
 
 fn parse_url(text: &str) -> Result<String, String> {

@@ -7,8 +7,9 @@ use tokio::{runtime::Builder, sync::watch};
 
 use super::{
     admin::{self, Admin, Readiness},
-    arguments::{Command, LogArguments, PolicyArguments, RunArguments, VerifyArguments},
+    arguments::{Command, LogArguments, PolicyArguments, RootKeyIdArguments, RunArguments, VerifyArguments},
     kms_endpoint::KmsListeners,
+    log_levels::LogLevels,
     metrics::Metrics,
     operator::{Settings, Surroundings, operate},
     shutdown, telemetry, verify,
@@ -17,6 +18,7 @@ use crate::{
     api::{crds, policies},
     clock::SystemClock,
     crypto::SystemRandom,
+    store::embedded::root_key,
 };
 
 /// Any error, on its way to the user.
@@ -30,12 +32,13 @@ pub fn execute(command: Command) -> ExitCode {
         Command::Policies(arguments) => print_policies(&arguments),
         Command::Run(arguments) => {
             let log = arguments.log.clone();
-            block_on(&log, run(*arguments))
+            block_on(&log, |levels| run(*arguments, levels))
         }
         Command::Verify(arguments) => {
             let log = arguments.log.clone();
-            block_on(&log, verify_records(arguments))
+            block_on(&log, |_| verify_records(arguments))
         }
+        Command::RootKeyId(arguments) => print_root_key_ids(&arguments),
     };
     match result {
         Ok(code) => code,
@@ -46,10 +49,13 @@ pub fn execute(command: Command) -> ExitCode {
     }
 }
 
-fn block_on(log: &LogArguments, work: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
-    telemetry::start(log)?;
+fn block_on<F>(log: &LogArguments, work: impl FnOnce(LogLevels) -> F) -> Result<ExitCode, Failure>
+where
+    F: Future<Output = Result<ExitCode, Failure>>,
+{
+    let levels = telemetry::start(log)?;
     shutdown::no_core_dumps();
-    Builder::new_multi_thread().enable_all().build()?.block_on(work)
+    Builder::new_multi_thread().enable_all().build()?.block_on(work(levels))
 }
 
 fn print(text: &str) -> Result<ExitCode, Failure> {
@@ -69,7 +75,18 @@ fn print_policies(arguments: &PolicyArguments) -> Result<ExitCode, Failure> {
     print(&crds::to_yaml("policies", &manifests)?)
 }
 
-async fn run(arguments: RunArguments) -> Result<ExitCode, Failure> {
+/// A line for each file. The id follows from the root key and tells nothing about it.
+fn print_root_key_ids(arguments: &RootKeyIdArguments) -> Result<ExitCode, Failure> {
+    shutdown::no_core_dumps();
+    let mut ids = String::new();
+    for file in &arguments.files {
+        let ring = root_key::from_files(std::slice::from_ref(file))?;
+        ids.extend(ring.map(|ring| format!("{}\n", ring.primary_id())));
+    }
+    print(&ids)
+}
+
+async fn run(arguments: RunArguments, levels: LogLevels) -> Result<ExitCode, Failure> {
     let (stop, stopped) = watch::channel(false);
     let signalled = shutdown::signalled()?;
     tokio::spawn(async move {
@@ -81,7 +98,7 @@ async fn run(arguments: RunArguments) -> Result<ExitCode, Failure> {
     if let Some(address) = arguments.admin_listen {
         let listener = admin::listen(address).await.map_err(|error| format!("--admin-listen {address}: {error}"))?;
         tracing::info!(address = %listener.local_addr()?, "the admin endpoint listens");
-        tokio::spawn(admin::serve(listener, Admin { readiness: readiness.clone(), metrics: metrics.clone() }));
+        tokio::spawn(admin::serve(listener, Admin { readiness: readiness.clone(), metrics: metrics.clone(), levels }));
     }
     let kms = KmsListeners::open(&arguments.kms).await?;
     let surroundings = Surroundings {

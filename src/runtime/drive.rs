@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
-    metrics::PassLabels,
+    metrics::{KindLabels, PassLabels},
     switches::{begun_for_each, off, on, while_on},
     triggers::Requests,
     watches::{config, persistent},
@@ -187,7 +187,7 @@ where
             Ok(Outcome::Settled)
         }
     };
-    context.metrics.pass_seconds.observe(started.elapsed().as_secs_f64());
+    context.metrics.pass_seconds.get_or_create(&KindLabels { kind }).observe(started.elapsed().as_secs_f64());
     let label = result.as_ref().map_or_else(PassError::label, |_| "ok");
     context.metrics.passes.get_or_create(&PassLabels { kind, result: label }).inc();
 

@@ -9,6 +9,7 @@ mod drive;
 mod key_stores;
 pub mod kms_endpoint;
 pub mod leader_election;
+pub mod log_levels;
 pub mod metrics;
 pub mod operator;
 mod root_key_guard;

@@ -17,6 +17,9 @@ pub const TARGET: &str = "cmk_operator::audit";
 /// The result of a request that nobody waited for: the client went away, or the endpoint stopped.
 const ABANDONED: &str = "Abandoned";
 
+/// The result of a request that a key refused because it is to be deleted: [`Failure::name`](super::Failure::name).
+const PENDING_DELETION: &str = "PendingDeletion";
+
 /// What is known about a request so far. When it is dropped, however that comes about, the line is written and the
 /// request is counted.
 pub struct Entry<'m> {
@@ -52,6 +55,16 @@ impl<'m> Entry<'m> {
         }
     }
 
+    /// The key that was to be used, if it was not because it is to be deleted.
+    fn refused_use(&self) -> Option<Uuid> {
+        let call = self.call.as_ref()?;
+        let operation = self.operation?;
+        let is_use =
+            matches!(operation, "Encrypt" | "Decrypt" | "ReEncrypt") || operation.starts_with("GenerateDataKey");
+        let pending = call.key_id.filter(|_| self.result == PENDING_DELETION);
+        pending.or(call.deleted_key_id).filter(|_| is_use)
+    }
+
     /// All values but the peer are borrowed text: formatting them costs more than sealing a small message does.
     fn write(&self, took: Duration) {
         let caller = self.call.as_ref().map(|call| &call.caller);
@@ -78,6 +91,9 @@ impl Drop for Entry<'_> {
         let took = self.started.elapsed();
         self.metrics.in_flight.dec();
         self.metrics.note(dialect_name(self.dialect), self.operation.unwrap_or("-"), self.result, took);
+        if let Some(key_id) = self.refused_use() {
+            self.metrics.note_refused_use(key_id);
+        }
         self.write(took);
     }
 }

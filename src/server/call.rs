@@ -33,12 +33,15 @@ pub struct Call {
     pub dialect: Dialect,
     /// The key that it was about, once that is known. ReEncrypt: the destination.
     pub key_id: Option<Uuid>,
+    /// A key of the caller's own namespace that was asked for, and is to be deleted because its object is gone: for others
+    /// it is not there.
+    pub deleted_key_id: Option<Uuid>,
 }
 
 impl Call {
     /// A call that has just been authenticated.
     #[must_use]
     pub fn new(caller: Caller, dialect: Dialect) -> Self {
-        Self { caller, dialect, key_id: None }
+        Self { caller, dialect, key_id: None, deleted_key_id: None }
     }
 }

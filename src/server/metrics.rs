@@ -1,12 +1,17 @@
 //! What the endpoint counts. Labels have few values: operations that are known, and names of failures.
 
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+use uuid::Uuid;
 
 /// Labels of a request.
 #[derive(Clone, Debug, EncodeLabelSet, Hash, PartialEq, Eq)]
@@ -17,6 +22,15 @@ pub struct RequestLabels {
     pub operation: &'static str,
     /// `ok`, or the name of a failure.
     pub result: &'static str,
+}
+
+/// Labels of how long requests took.
+#[derive(Clone, Debug, EncodeLabelSet, Hash, PartialEq, Eq)]
+pub struct DurationLabels {
+    /// As in [`RequestLabels`].
+    pub dialect: &'static str,
+    /// As in [`RequestLabels`].
+    pub operation: &'static str,
 }
 
 /// Labels of what a listener counts.
@@ -30,7 +44,9 @@ pub struct ListenerLabels {
 #[derive(Clone, Debug)]
 pub struct EndpointMetrics {
     requests: Family<RequestLabels, Counter>,
-    seconds: Histogram,
+    seconds: Family<DurationLabels, Histogram, fn() -> Histogram>,
+    /// How often each key was not used because it is to be deleted.
+    refused: Arc<Mutex<HashMap<Uuid, u64>>>,
     /// Requests that are being answered.
     pub in_flight: Gauge,
     /// Connections that are open.
@@ -45,11 +61,15 @@ pub struct EndpointMetrics {
 
 impl Default for EndpointMetrics {
     fn default() -> Self {
+        let seconds: fn() -> Histogram = || {
+            Histogram::new([
+                0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0,
+            ])
+        };
         Self {
             requests: Family::default(),
-            seconds: Histogram::new([
-                0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0,
-            ]),
+            seconds: Family::new_with_constructor(seconds),
+            refused: Arc::default(),
             in_flight: Gauge::default(),
             connections: Family::default(),
             connections_full: Family::default(),
@@ -86,6 +106,20 @@ impl EndpointMetrics {
     /// Counts a request.
     pub(super) fn note(&self, dialect: &'static str, operation: &'static str, result: &'static str, took: Duration) {
         self.requests.get_or_create(&RequestLabels { dialect, operation, result }).inc();
-        self.seconds.observe(took.as_secs_f64());
+        self.seconds.get_or_create(&DurationLabels { dialect, operation }).observe(took.as_secs_f64());
+    }
+
+    /// Counts that a key was not used because it is to be deleted.
+    pub(super) fn note_refused_use(&self, key_id: Uuid) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        *refused.entry(key_id).or_default() += 1;
+    }
+
+    /// How often each key was not used because it is to be deleted. Keys that are to be deleted no more are forgotten.
+    #[must_use]
+    pub fn refused_uses(&self, is_pending: impl Fn(Uuid) -> bool) -> HashMap<Uuid, u64> {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.retain(|key_id, _| is_pending(*key_id));
+        refused.clone()
     }
 }

@@ -3,6 +3,7 @@
 mod access_keys;
 mod draft;
 pub mod embedded;
+pub mod metered;
 
 use std::{future::Future, sync::Arc};
 
@@ -253,6 +254,26 @@ pub enum StoreError {
     /// The store can't be reached. Worth trying again.
     #[error("the key store can't be reached: {0}")]
     Unavailable(String),
+}
+
+impl StoreError {
+    /// A name for metrics, of a bounded set.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::Tampered { .. } => "tampered",
+            Self::Unreadable { .. } => "unreadable",
+            Self::RootKeyMissing { .. } => "root_key_missing",
+            Self::Damaged => "damaged",
+            Self::Refused(_) => "refused",
+            Self::Import(_) => "import_refused",
+            Self::InvalidCiphertext => "invalid_ciphertext",
+            Self::IncorrectKey { .. } => "incorrect_key",
+            Self::Crypto(_) => "crypto",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
 }
 
 impl From<crate::kms::Rejected> for StoreError {

@@ -153,7 +153,7 @@ async fn life_of_a_release(helm: Helm) {
     succeed(installed.helm(&["upgrade", RELEASE, CHART]).args(values));
     assert!(installed.columns() > 5);
     let store = stores.get("default").await.unwrap();
-    assert!(store.status.is_some(), "the same object");
+    assert!(store.status.is_some_and(|status| !status.conditions.is_empty()), "the same object");
     world.apply_key("orders", json!({"deletionProtection": true, "description": "upgraded"})).await;
     assert_eq!(key_id(&world.key_ready("orders").await), id);
     changes_of_the_store(&installed, &stores).await;

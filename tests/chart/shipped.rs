@@ -6,7 +6,8 @@ use cmk_operator::api::{crds, policies};
 use serde_json::Value;
 
 use crate::{
-    helm::{Helm, objects},
+    helm::{Helm, NAMESPACE, objects},
+    support::{ControlPlane, world::succeed},
     values::table,
 };
 
@@ -55,6 +56,17 @@ fn the_kustomize_base_is_what_the_chart_renders() {
     ships("deploy/policies.yaml", &policies_for(&policies::PolicyOptions::default()));
 }
 
+/// In one command, where nothing of ours is there yet.
+#[tokio::test]
+async fn the_kustomize_base_is_taken_by_the_api_server() {
+    let control_plane = ControlPlane::start().await;
+    let base = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
+    succeed(&mut control_plane.kubectl(["apply", "--server-side", "-k", base]));
+    succeed(&mut control_plane.kubectl(["get", "deployment", "cmk-operator", "--namespace", NAMESPACE]));
+    succeed(&mut control_plane.kubectl(["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]));
+    succeed(&mut control_plane.kubectl(["get", "customermasterkeys", "--all-namespaces"]));
+}
+
 #[test]
 fn the_readme_has_every_value() {
     let readme = fs::read_to_string(Path::new(crate::helm::CHART).join("README.md")).unwrap();
@@ -81,4 +93,11 @@ fn kinds_and_policies_are_rendered_whole() {
         assert_eq!(found["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
         assert_eq!(found["metadata"]["labels"]["app.kubernetes.io/name"], "cmk-operator");
     }
+}
+
+#[test]
+fn the_chart_is_of_the_version_of_the_operator() {
+    let chart = fs::read_to_string(Path::new(crate::helm::CHART).join("Chart.yaml")).unwrap();
+    let chart: Value = serde_yaml_ng::from_str(&chart).unwrap();
+    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
 }

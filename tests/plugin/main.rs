@@ -165,7 +165,7 @@ async fn a_key_is_disabled_enabled_scheduled_and_kept() {
     assert_eq!(key_state(&world.key_ready("orders").await), "Enabled");
 
     let managers: Vec<_> = world.keys().get("orders").await.unwrap().managed_fields().to_vec();
-    assert!(managers.iter().any(|m| m.manager.as_deref() == Some("kubectl-cmk")), "{managers:?}");
+    assert!(managers.iter().any(|m| m.manager.as_deref() == Some("cmk-plugin")), "{managers:?}");
     plugin.run(&["disable", "nobody"]).await.says(1, "does not exist");
 }
 

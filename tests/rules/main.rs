@@ -19,6 +19,7 @@ mod endpoint_permissions;
 mod helpers;
 mod key_stores;
 mod leader_election;
+mod rebuild;
 mod restore;
 mod root_key_rotation;
 mod rule_01_one_key;

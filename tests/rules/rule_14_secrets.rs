@@ -18,6 +18,7 @@ use kube::{
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use tracing_subscriber::{filter::Targets, prelude::*};
 
 use crate::{
     helpers::{PLAINTEXT, blob, condition, conditions_of, deleted_and_restored, foreign_secret, later_event, merge},
@@ -42,11 +43,10 @@ fn log() -> &'static Mutex<Vec<u8>> {
         }
     }
     STARTED.get_or_init(|| {
-        tracing_subscriber::fmt()
-            .with_env_filter("warn,cmk_operator=trace,kube=debug,kube_client=trace,kube_runtime=trace")
-            .with_ansi(false)
-            .with_writer(|| Writer)
-            .init();
+        let levels: Targets =
+            "warn,cmk_operator=trace,kube=debug,kube_client=trace,kube_runtime=trace".parse().unwrap();
+        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(|| Writer);
+        tracing_subscriber::registry().with(levels).with(lines).init();
     });
     &LOG
 }

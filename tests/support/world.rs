@@ -276,6 +276,7 @@ impl World {
             no_new_keys: false,
             clock_skew_tolerance: Duration::from_secs(300),
             concurrency: 8,
+            key_metrics: true,
             kms: KmsSettings::default(),
             kms_url: "https://cmk-operator-kms.cmk-system.svc".to_owned(),
             election: None,

@@ -20,7 +20,7 @@ use crate::{
         events::{announce, news},
         orphans::Found,
     },
-    runtime::metrics::PassLabels,
+    runtime::metrics::{KindLabels, PassLabels},
     store::KeyStore,
 };
 
@@ -64,7 +64,7 @@ where
         Ok(readable) => reconcile(context, readable, orphans).await,
         Err(unreadable) => report_unreadable(context, object, &unreadable.problem).await,
     };
-    context.metrics.pass_seconds.observe(started.elapsed().as_secs_f64());
+    context.metrics.pass_seconds.get_or_create(&KindLabels { kind: KIND }).observe(started.elapsed().as_secs_f64());
     let label = result.as_ref().map_or_else(PassError::label, |()| "ok");
     context.metrics.passes.get_or_create(&PassLabels { kind: KIND, result: label }).inc();
     let name = object.name_any();

@@ -4,6 +4,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
+    describe,
     gather::{aliases, gather, slot},
     material::ImportProblem,
     plan::{Circumstances, FreshIds, Observed, Step, plan},
@@ -82,7 +83,10 @@ async fn carry_out<C: Cluster, S: KeyStore>(
             observed.see(key);
         }
         Step::ImportMaterial { key, import } => match import_material(context, &observed, &key, &import).await? {
-            Ok(key) => observed.see(key),
+            Ok(key) => {
+                announce(context, &observed.object, &[describe::imported(&key.record)]).await;
+                observed.see(key);
+            }
             Err(problem) => observed.import_problem = Some(problem),
         },
         Step::ClaimAlias { slot, key_id } => {

@@ -14,4 +14,4 @@ mod service_key;
 mod tests;
 
 pub use apply::{KIND, reconcile};
-pub use rotation::next_event;
+pub use rotation::{MAX_HISTORY, next_event};

@@ -1,6 +1,6 @@
 //! What every replica follows, whether it leads or not: so that it can serve the endpoint, and take over at once.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -13,10 +13,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{
-    Parts,
-    sweep::{SWEEP, count_keys},
-};
+use super::{Parts, sweep::SWEEP};
 use crate::{
     api::ClusterKeyStore,
     cluster::Guarded,
@@ -111,19 +108,13 @@ pub async fn become_ready(
             std::future::pending::<()>().await;
         }
     }
-    show(&parts);
+    root_key_rewrap::count(&parts.store, &parts.context.metrics);
+    let described = parts.clone();
+    parts.context.metrics.objects.look_at(move || described.sources().snapshot());
     ready();
     tracing::info!(watching = ?parts.settings.watch_namespaces, "the operator is ready");
     loop {
-        sleep(SHOW).await;
-        show(&parts);
+        sleep(SWEEP).await;
+        root_key_rewrap::count(&parts.store, &parts.context.metrics);
     }
-}
-
-/// How often to look at what is counted by looking.
-const SHOW: Duration = SWEEP;
-
-fn show(parts: &Parts) {
-    root_key_rewrap::count(&parts.store, &parts.context.metrics);
-    count_keys(&parts.context);
 }

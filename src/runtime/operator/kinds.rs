@@ -2,21 +2,22 @@
 
 use std::{fmt::Debug, sync::Arc};
 
-use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::Namespace};
 use kube::{
     Client, Resource, ResourceExt,
+    core::PartialObjectMeta,
     runtime::reflector::{Store, store::Writer},
 };
 use tokio::{sync::watch, task::JoinSet};
 
 use super::Settings;
 use crate::{
-    api::{AccessKey, CustomerMasterKey, DataKey},
-    cluster::{Cluster, Guarded, Objects, ServiceAccounts},
+    api::{AccessKey, ClusterKeyStore, CustomerMasterKey, DataKey},
+    cluster::{Cluster, Guarded, Objects, ServiceAccounts, Views},
     controller::{Context, access_key, customer_master_key, data_key},
     runtime::{
         drive::Drive,
-        triggers::{Triggers, Watched},
+        triggers::{Scope, Triggers, Watched},
         watches,
     },
     store::{AccessKeyStore, KeyStore},
@@ -59,11 +60,17 @@ impl Kinds {
         Self { keys, data_keys, access_keys, triggers, listed }
     }
 
-    /// What the watches of keys and data keys have shown, a scope each.
-    pub fn views(&self) -> (Vec<Store<Guarded<CustomerMasterKey>>>, Vec<Store<Guarded<DataKey>>>) {
+    /// What the watches have shown, with those of namespaces and key stores.
+    pub fn views(
+        &self,
+        scopes: Vec<Scope>,
+        namespaces: Store<PartialObjectMeta<Namespace>>,
+        key_stores: Store<Guarded<ClusterKeyStore>>,
+    ) -> Views {
         let Triggers { keys, data_keys, .. } = &self.triggers;
         let keys = keys.iter().map(|watched| watched.store.clone()).collect();
-        (keys, data_keys.iter().map(|watched| watched.store.clone()).collect())
+        let data_keys = data_keys.iter().map(|watched| watched.store.clone()).collect();
+        Views { namespaces, scopes, keys, data_keys, key_stores }
     }
 
     /// Begins to drive them. Each drive ends when it is told to and its passes have ended.

@@ -4,7 +4,6 @@
 use std::{future::pending, sync::Arc};
 
 use kube::Client;
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
 use super::{Followed, Parts, sweep::sweep};
@@ -117,17 +116,20 @@ pub async fn duties(parts: Arc<Parts>, followed: Arc<Followed>) {
 }
 
 /// Shows in the metrics that this replica leads, until it is dropped.
-struct Leading(Gauge);
+struct Leading(Arc<Metrics>);
 
 impl Leading {
-    fn begin(metrics: &Metrics) -> Self {
+    fn begin(metrics: &Arc<Metrics>) -> Self {
         metrics.leader.set(1);
-        Self(metrics.leader.clone())
+        Self(metrics.clone())
     }
 }
 
 impl Drop for Leading {
     fn drop(&mut self) {
-        self.0.set(0);
+        // What the leader alone looks at is the next one's to say.
+        for gauge in [&self.0.leader, &self.0.purge_waiting, &self.0.records_without_object] {
+            gauge.set(0);
+        }
     }
 }

@@ -23,14 +23,14 @@ use serve::serve;
 
 use super::{
     admin::Readiness,
-    arguments::RunArguments,
+    arguments::{KeyMetrics, RunArguments},
     kms_endpoint::{KmsListeners, KmsSettings},
     metrics::Metrics,
     switches::{on, while_on},
     triggers::Scope,
 };
 use crate::{
-    clock::Clock, cluster::Views, controller::access_key, crypto::Random, server::tls::TlsError,
+    clock::Clock, controller::access_key, crypto::Random, server::tls::TlsError,
     store::embedded::root_key::RootKeyError,
 };
 
@@ -49,6 +49,8 @@ pub struct Settings {
     pub clock_skew_tolerance: Duration,
     /// Passes of a kind at a time.
     pub concurrency: u16,
+    /// Whether metrics describe single keys.
+    pub key_metrics: bool,
     /// The KMS endpoint.
     pub kms: KmsSettings,
     /// Where applications reach the KMS endpoint.
@@ -72,6 +74,7 @@ impl From<&RunArguments> for Settings {
             no_new_keys: arguments.no_new_keys,
             clock_skew_tolerance: arguments.clock_skew_tolerance,
             concurrency: arguments.concurrency,
+            key_metrics: arguments.key_metrics == KeyMetrics::On,
             kms: KmsSettings::from(arguments),
             election: None,
         }
@@ -135,14 +138,7 @@ pub async fn operate(
     let orders = Orders { term: terms, leads: led.clone(), stop: stop.clone() };
     let kinds = Kinds::prepare(&surroundings.client, &settings, &orders);
     let (namespaces, key_stores) = (Writer::default(), Writer::default());
-    let (keys, data_keys) = kinds.views();
-    let views = Views {
-        namespaces: namespaces.as_reader(),
-        scopes: settings.scopes(),
-        keys,
-        data_keys,
-        key_stores: key_stores.as_reader(),
-    };
+    let views = kinds.views(settings.scopes(), namespaces.as_reader(), key_stores.as_reader());
     let parts = Arc::new(Parts::assemble(settings, &surroundings, views, kinds.triggers.clone()).await?);
 
     // What never ends by itself.

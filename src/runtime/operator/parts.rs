@@ -10,8 +10,11 @@ use crate::{
     cluster::{Cluster, KubeCluster, Views},
     controller::{Attempts, Context, Expectations, purge},
     crypto::{Random, RootKeyRing},
-    runtime::triggers::Triggers,
-    store::embedded::{EmbeddedStore, root_key, root_key::RootKeyError},
+    runtime::{metrics::Sources, triggers::Triggers},
+    store::{
+        embedded::{EmbeddedStore, root_key, root_key::RootKeyError},
+        metered::Metered,
+    },
 };
 
 /// The key store of this operator.
@@ -32,7 +35,9 @@ pub struct Parts {
     /// Which access keys are valid.
     pub access_keys: Arc<AccessKeyView>,
     /// What every pass needs.
-    pub context: Arc<Context<KubeCluster, Store>>,
+    pub context: Arc<Context<KubeCluster, Metered<Store>>>,
+    /// What the watches have shown.
+    views: Views,
     /// The way to all controllers.
     pub triggers: Triggers,
 }
@@ -49,7 +54,7 @@ impl Parts {
         triggers: Triggers,
     ) -> Result<Self, OperatorError> {
         let Surroundings { client, clock, random, metrics, .. } = surroundings;
-        let cluster = KubeCluster::new(client.clone(), views);
+        let cluster = KubeCluster::new(client.clone(), views.clone());
         let ring = Arc::new(root_keys(&settings, &cluster, &**random).await?);
         tracing::info!(root_key_id = %ring.primary_id(), namespace = settings.namespace, "the root key is there");
         let store =
@@ -57,7 +62,7 @@ impl Parts {
         let store = Arc::new(store);
         let context = Arc::new(Context {
             cluster: cluster.clone(),
-            store: store.clone(),
+            store: Arc::new(Metered::new(store.clone(), metrics.store.clone())),
             clock: clock.clone(),
             random: random.clone(),
             no_new_keys: settings.no_new_keys,
@@ -67,7 +72,19 @@ impl Parts {
             metrics: metrics.clone(),
         });
         let access_keys = Arc::new(AccessKeyView::new(clock.clone()));
-        Ok(Self { settings, client: client.clone(), cluster, ring, store, access_keys, context, triggers })
+        Ok(Self { settings, client: client.clone(), cluster, ring, store, access_keys, context, views, triggers })
+    }
+
+    /// Where metrics about keys and objects come from.
+    pub fn sources(&self) -> Sources<KubeCluster> {
+        Sources {
+            store: self.store.clone(),
+            views: self.views.clone(),
+            access_keys: self.triggers.access_keys.iter().map(|watched| watched.store.clone()).collect(),
+            endpoint: self.context.metrics.endpoint.clone(),
+            clock: self.context.clock.clone(),
+            each_key: self.settings.key_metrics,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::{sync::watch, task::JoinSet};
 
-use super::{OperatorError, Parts};
+use super::{OperatorError, Parts, Store};
 use crate::{
     cluster::KubeCluster,
     controller::Context,
@@ -17,6 +17,7 @@ use crate::{
         endpoint::Endpoint,
         operations::{Kms, OperationSettings},
     },
+    store::metered::Metered,
 };
 
 /// Begins to serve from when `may_start` is true until `stop` is; what this returns ends when the requests under way have
@@ -53,7 +54,7 @@ pub async fn serve(
     Ok(served)
 }
 
-fn endpoint(parts: &Parts) -> Endpoint<KubeCluster, super::Store> {
+fn endpoint(parts: &Parts) -> Endpoint<KubeCluster, Metered<Store>> {
     let Parts { settings, context, access_keys, .. } = parts;
     let Context { cluster, store, clock, random, metrics, .. } = &**context;
     let operations = OperationSettings { no_new_keys: settings.no_new_keys, ..settings.kms.operations.clone() };

@@ -6,10 +6,8 @@ use tokio::time::sleep;
 
 use super::Parts;
 use crate::{
-    controller::{Context, alarms, orphans::Orphans, purge},
-    kms::KeyState,
-    runtime::metrics::StateLabels,
-    store::{KeyStore, StoredKey},
+    controller::{alarms, orphans::Orphans, purge},
+    store::KeyStore,
 };
 
 /// How often to look for keys that are due, and for records without an object, when nothing else says when. It
@@ -21,7 +19,6 @@ pub const SWEEP: Duration = Duration::from_secs(30);
 pub async fn sweep(parts: &Parts, orphans: &Orphans) {
     let Parts { context, settings, triggers, .. } = parts;
     loop {
-        count_keys(context);
         match purge::sweep(context, &settings.namespace, settings.clock_skew_tolerance).await {
             Ok(changed) => changed.iter().for_each(|(namespace, name)| triggers.key(namespace, name)),
             Err(error) => tracing::warn!(%error, "keys are due, and can't be erased now"),
@@ -37,18 +34,5 @@ pub async fn sweep(parts: &Parts, orphans: &Orphans) {
             () = sleep(wait) => {}
             () = context.clock.jumped() => {}
         }
-    }
-}
-
-/// Counts the keys by state.
-pub fn count_keys<C, S: KeyStore>(context: &Context<C, S>) {
-    let (keys, now) = (context.store.keys(), context.clock.now());
-    let state_of = |key: &StoredKey| {
-        if key.record.is_tombstone() { "Deleted" } else { key.record.state(now).as_str() }
-    };
-    for state in KeyState::ALL.map(KeyState::as_str).into_iter().chain(["Deleted"]) {
-        let count = keys.iter().filter(|key| state_of(key) == state).count();
-        let gauge = context.metrics.keys.get_or_create(&StateLabels { state });
-        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 }

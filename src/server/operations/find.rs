@@ -43,6 +43,7 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
         self.contact.check().await?;
         let found = self.resolve(&call.caller, reference).await?;
         let Some(key) = found else {
+            call.deleted_key_id = self.deleted_key(&call.caller, reference);
             return Err(self.permissions.hidden(&call.caller, verb, not_found(reference)).await);
         };
         call.key_id = Some(key.record.key_id);
@@ -51,6 +52,20 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
             return Ok(key);
         }
         Err(self.permissions.hidden(&call.caller, verb, not_found(reference)).await)
+    }
+
+    /// A key that the caller's namespace had: it is to be deleted, and its object is gone already.
+    fn deleted_key(&self, caller: &Caller, reference: &KeyReference<'_>) -> Option<Uuid> {
+        let id = match *reference {
+            KeyReference::Id(id) | KeyReference::Arn { resource: ArnResource::Key(id), .. } => id,
+            KeyReference::Alias(alias) | KeyReference::Arn { resource: ArnResource::Alias(alias), .. } => {
+                let claims = self.store.aliases_in(&caller.namespace);
+                claims.into_iter().find(|claim| claim.slot.alias == alias)?.key_id
+            }
+            KeyReference::Unknown(_) => return None,
+        };
+        let KeyRecord { owner, deletion, key_id, .. } = &*self.store.key(id)?.record;
+        (owner.released && deletion.is_some() && *owner.namespace == *caller.namespace).then_some(*key_id)
     }
 
     /// Whether the key's state allows an operation in the dialect of the call.

@@ -61,6 +61,8 @@ struct Kept {
 /// The keys of one record, in the state that it was seen in.
 pub struct Unwrapped {
     count: Count,
+    /// When the record's keys were used last, in seconds; 0: not since the process began.
+    last_used: AtomicI64,
     kept: RwLock<Vec<Kept>>,
 }
 
@@ -72,9 +74,16 @@ impl fmt::Debug for Unwrapped {
 }
 
 impl Unwrapped {
-    /// None yet.
-    pub fn new(count: &Count) -> Self {
-        Self { count: count.clone(), kept: RwLock::default() }
+    /// None yet. `before`: those of the record as it was, whose last use is still the last.
+    pub fn new(count: &Count, before: Option<&Self>) -> Self {
+        let last_used = before.map_or(0, |before| before.last_used.load(Ordering::Relaxed));
+        Self { count: count.clone(), last_used: last_used.into(), kept: RwLock::default() }
+    }
+
+    /// When a key of the record was used last. None: not since the process began.
+    pub fn last_used(&self) -> Option<Timestamp> {
+        let second = self.last_used.load(Ordering::Relaxed);
+        Timestamp::from_second(second).ok().filter(|_| second > 0)
     }
 
     /// The keys of a version, unwrapped now if they are not there.
@@ -88,6 +97,7 @@ impl Unwrapped {
             return Ok(keys);
         }
         let keys = Arc::new(unwrap()?);
+        self.last_used.store(now.as_second(), Ordering::Relaxed);
         if let Some(place) = self.count.take() {
             let kept = Kept { version_id, keys: keys.clone(), used: now.as_second().into(), _place: place };
             let mut all = self.kept.write().unwrap_or_else(PoisonError::into_inner);
@@ -103,6 +113,7 @@ impl Unwrapped {
         let all = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         let kept = all.iter().find(|kept| kept.version_id == version_id)?;
         kept.used.store(now.as_second(), Ordering::Relaxed);
+        self.last_used.store(now.as_second(), Ordering::Relaxed);
         Some(kept.keys.clone())
     }
 

@@ -21,7 +21,10 @@ mod tests;
 mod verify;
 mod view;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -220,6 +223,12 @@ impl<S: Secrets> EmbeddedStore<S> {
     /// Drops unwrapped keys that nobody has used for a while, or may use. Somebody has to call it, every minute or so.
     pub fn drop_idle_keys(&self) {
         self.view.drop_idle_keys(self.clock.now());
+    }
+
+    /// When each key was used last, of those that were since the process began.
+    #[must_use]
+    pub fn last_used(&self) -> HashMap<Uuid, Timestamp> {
+        self.view.last_used()
     }
 
     /// Encrypts under the newest version, whatever the key's state.

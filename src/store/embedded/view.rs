@@ -180,7 +180,8 @@ impl RecordView {
         let fault = |fault| Seen::Fault { fault, revision, said_store: record_secret::said_store(secret) };
         let now = match record_secret::decode(secret, ring) {
             Ok(record_secret::Decoded { key, is_under_first_root_key }) => {
-                let unwrapped = Arc::new(Unwrapped::new(&self.unwrapped));
+                let before = shelf.by_id(key.record.key_id).map(|(_, unwrapped)| unwrapped);
+                let unwrapped = Arc::new(Unwrapped::new(&self.unwrapped, before.map(|before| &**before)));
                 Seen::Key { key, is_under_first_root_key, unwrapped }
             }
             Err(StoreError::Unreadable { problem, .. }) => fault(Fault::Unreadable(problem)),
@@ -224,6 +225,15 @@ impl RecordView {
             .values()
             .filter_map(|s| if let Seen::Key { key, .. } = s { Some(key.clone()) } else { None })
             .collect()
+    }
+
+    /// When each key was used last, of those that were since the process began.
+    pub fn last_used(&self) -> HashMap<Uuid, Timestamp> {
+        let used = |seen: &Seen| match seen {
+            Seen::Key { key, unwrapped, .. } => Some((key.record.key_id, unwrapped.last_used()?)),
+            Seen::Fault { .. } => None,
+        };
+        self.read().seen.values().filter_map(used).collect()
     }
 
     /// The readable record of the key with an id.

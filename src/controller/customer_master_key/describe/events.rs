@@ -39,6 +39,13 @@ pub fn deletion_scheduled(after: &KeyRecord, object_deleted: bool) -> EventNote 
     )
 }
 
+/// Material was imported.
+pub fn imported(after: &KeyRecord) -> EventNote {
+    let expires = after.material_expire_time().map(|time| format!(" It expires at {time}.")).unwrap_or_default();
+    let message = format!("Material was imported into key {}.{expires}", after.key_id);
+    EventNote::normal(reason::MATERIAL_IMPORTED, "ImportKeyMaterial", message)
+}
+
 /// The Events about a new key: none, as its status says it all, unless its end is near.
 pub fn created(desired: &DesiredKey) -> Vec<EventNote> {
     let days = desired.pending_deletion_days;

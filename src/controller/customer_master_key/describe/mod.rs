@@ -6,8 +6,9 @@ mod metadata;
 mod sentences;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-pub use events::{abandoned, changes, created, deletion_scheduled, replaced_in_new_namespace};
+pub use events::{abandoned, changes, created, deletion_scheduled, imported, replaced_in_new_namespace};
 pub use sentences::{
     adopted_by_another, alias, blocked, immutable_difference, in_use, key_deleted, key_has_owner,
     key_store_not_allowed, material, material_not_declared, namespace_recreated, no_key_store, nothing_to_adopt, ready,
@@ -20,6 +21,7 @@ use crate::{
         CustomerMasterKeyStatus,
         conditions::{self, Finding, PURGE_HELD, Standing, reason},
     },
+    cluster::EventNote,
     controller::{events::news, purge::Hold},
     kms::KeyState,
     store::StoredKey,
@@ -54,11 +56,19 @@ pub fn status(o: &Observed, key: Option<&StoredKey>, standing: &Standing, now: T
         key_versions: key.map_or(before.key_versions.clone(), |k| metadata::key_versions(&k.record)),
         conditions: conditions::conditions(&findings, &before.conditions, generation, now),
     };
-    let events = news(standing, &before.conditions);
+    let mut events = news(standing, &before.conditions);
+    events.extend(held(&findings, &before.conditions));
     if o.object.status.as_ref() == Some(&after) {
         return Plan::just(Step::Rest);
     }
     Plan { step: Step::WriteStatus(Box::new(after)), events }
+}
+
+/// The Event about an erasure that is due and waits, once for each reason.
+fn held(findings: &[Finding], before: &[Condition]) -> Option<EventNote> {
+    let held = findings.iter().find(|finding| finding.type_ == PURGE_HELD && finding.status)?;
+    let is_known = conditions::find(before, PURGE_HELD).is_some_and(|known| known.reason == held.reason);
+    (!is_known).then(|| EventNote::warning(held.reason, "DeleteKey", held.message.clone()))
 }
 
 fn purge_held(held: Option<Hold>) -> Finding {
