@@ -12,7 +12,7 @@ E2E ?=
 export FUZZ_SECONDS ?= 10
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 testbed: ## Build the control plane that the tests and the demo run against, once
 	@tests/cluster/build
