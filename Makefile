@@ -12,7 +12,7 @@ E2E ?=
 export FUZZ_SECONDS ?= 10
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 testbed: ## Build the control plane that the tests and the demo run against, once
 	@tests/cluster/build
@@ -60,6 +60,7 @@ lint: ## Check format, clippy and, where cargo-deny is installed, licences and d
 	cargo fmt --check
 	@echo '== clippy (about 2 min the first time, seconds after that)'
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --test e2e -- -D warnings
 	@echo '== licences and dependencies'
 	@if command -v cargo-deny >/dev/null; then \
 		cargo deny check licenses bans sources; \

@@ -22,8 +22,8 @@ pub struct Cluster {
     kubeconfig: PathBuf,
     /// With kubectl and helm in it.
     search_path: OsString,
-    /// Of the shell, so that kubectl and helm keep their caches away from the user's.
-    home: TempDir,
+    /// Of the shell on our node: kubectl and helm keep their caches there. For another cluster they may need the user's.
+    home: Option<TempDir>,
     /// How an existing cluster gets an image.
     load: Option<String>,
     node: Option<Node>,
@@ -32,26 +32,31 @@ pub struct Cluster {
 impl Cluster {
     /// Starts one, or finds the one that is there, and gives it the images.
     pub fn start(screen: &mut Screen) -> Result<Self, Failed> {
+        let existing = std::env::var_os("CMK_E2E_KUBECONFIG");
+        if existing.is_none() && !rustix::process::geteuid().is_root() {
+            // Before minutes of building.
+            screen.expect("a node needs root: run it as root, or set CMK_E2E_KUBECONFIG to use a cluster", false)?;
+        }
         let operator = match std::env::var_os("CMK_E2E_IMAGE") {
             Some(image) => image.into(),
             None => built(screen, "building the operator's image (about 6 minutes the first time)", "image/build")?,
         };
         let application = built(screen, "building the application's image", "tests/e2e/app/build")?;
-        let home = tempfile::Builder::new().prefix("cmk-e2e-home-").tempdir().expect("a temporary directory");
         let inherited = std::env::var_os("PATH").unwrap_or_default();
-        let cluster = if let Some(kubeconfig) = std::env::var_os("CMK_E2E_KUBECONFIG") {
+        let cluster = if let Some(kubeconfig) = existing {
             let load = std::env::var("CMK_E2E_LOAD_IMAGE").ok();
-            Self { kubeconfig: kubeconfig.into(), search_path: inherited, home, load, node: None }
+            Self { kubeconfig: kubeconfig.into(), search_path: inherited, home: None, load, node: None }
         } else {
             let binaries = built(
                 screen,
-                "building Kubernetes, containerd, CoreDNS and helm (about 15 minutes the first time)",
+                "building Kubernetes, containerd, CoreDNS and helm (about 15 minutes the first time; Debian's packages as well)",
                 "tests/node/build",
             )?;
             let directories = [binaries].into_iter().chain(std::env::split_paths(&inherited));
             let search_path = std::env::join_paths(directories).expect("directories without a colon in their names");
+            let home = tempfile::Builder::new().prefix("cmk-e2e-home-").tempdir().expect("a temporary directory");
             let node = Node::up(screen)?;
-            Self { kubeconfig: node.kubeconfig(), search_path, home, load: None, node: Some(node) }
+            Self { kubeconfig: node.kubeconfig(), search_path, home: Some(home), load: None, node: Some(node) }
         };
         cluster.expect_unused(screen)?;
         for image in [operator, application] {
@@ -92,9 +97,10 @@ impl Cluster {
     pub fn shell(&self, line: &str) -> Ran {
         let mut command = Command::new("bash");
         command.arg("-c").arg(format!("set -o pipefail; exec 2>&1\n{line}")).current_dir(CHECKOUT).stdin(Stdio::null());
-        command.env("KUBECONFIG", &self.kubeconfig).env("HOME", self.home.path()).env("PATH", &self.search_path);
-        // The node is on this machine, whatever proxy the user has.
-        if self.node.is_some() {
+        command.env("KUBECONFIG", &self.kubeconfig).env("PATH", &self.search_path);
+        if let Some(home) = &self.home {
+            command.env("HOME", home.path());
+            // The node is on this machine, whatever proxy the user has.
             for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
                 command.env_remove(name);
             }

@@ -5,14 +5,12 @@ use std::time::{Duration, Instant};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
-use super::install::{HOLDER, LEASE, Pod, leader, pods};
+use super::install::{HOLDER, LEASE, Pod, SUCCEEDED_WITHIN, leader, pods};
 use crate::node::process_of;
 use crate::screen::Failed;
 use crate::steady::Steady;
 use crate::user::{OPERATOR_NAMESPACE, Seen, User};
 
-/// The lease lasts 15 seconds, and is looked at every 2. The rest is the machine's.
-const SUCCEEDED_WITHIN: Duration = Duration::from_secs(60);
 const READY_AGAIN_WITHIN: Duration = Duration::from_secs(60);
 
 /// Keys that are made when the leader dies.

@@ -1,16 +1,11 @@
 //! Rolling upgrades, while an application encrypts and decrypts: no request fails with one retry.
 
-use std::time::Duration;
-
-use super::install::{HOLDER, pods};
+use super::install::{one_leads, pods};
 use crate::steady::Steady;
 use crate::user::{OPERATOR_NAMESPACE, Seen, User};
 
 const UPGRADE: &str =
     "helm upgrade cmk-operator charts/cmk-operator -n cmk-system --reset-then-reuse-values --wait --timeout 3m";
-
-/// From when the new replicas are Ready: the old ones go one by one, and drain.
-const LEADS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Another name of the same image.
 const TAG: &str = "e2e-next";
@@ -44,10 +39,7 @@ fn rolled(user: &mut User, line: &str) -> Seen {
     let all_new = after.iter().all(|pod| pod.ready && before.iter().all(|old| old.uid != pod.uid));
     user.expect("two new replicas are Ready", after.len() == 2 && all_new)?;
     // The old ones take a few seconds to end, and the one that leads does so to the last.
-    user.wait_for("one of them leads", LEADS_WITHIN, |cluster| {
-        let holder = cluster.shell(HOLDER).text;
-        if after.iter().any(|pod| pod.holds(&holder)) { Ok(()) } else { Err(holder) }
-    })?;
+    one_leads(user, &after)?;
     user.run(
         "kubectl annotate cmk orders -n shop --overwrite cmk-operator.dev/rotate-requested-at=\"$(date +%s.%N)\"",
     )?;
