@@ -183,7 +183,7 @@ async fn a_request_is_a_part_of_its_callers_trace_and_nothing_in_it_is_sent() {
         blob,
         VENDOR,
         "Invented",
-        "Signature",
+        "Signature=",
     ]);
 }
 
