@@ -22,3 +22,4 @@ pub mod plugin;
 pub mod runtime;
 pub mod server;
 pub mod store;
+pub mod trace;

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{leader_election::Timing, operator::Election};
+use super::{leader_election::Timing, operator::Election, otlp::Collector};
 use crate::{
     api::field_ownership::GITOPS_MANAGERS,
     crypto::{Random, random_uuid},
@@ -103,6 +103,11 @@ pub struct RunArguments {
     /// Serve /livez, /readyz, /metrics and, for the machine itself, /loglevel on this address, e.g. 0.0.0.0:8080. Absent: not at all
     #[arg(long, value_name = "ADDR")]
     pub admin_listen: Option<SocketAddr>,
+
+    /// Send traces to this OpenTelemetry collector, e.g. http://collector.observability:4318: OTLP over HTTP without TLS, to
+    /// the path /v1/traces under it. Absent: no traces
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<Collector>,
 
     #[command(flatten)]
     #[allow(missing_docs)]

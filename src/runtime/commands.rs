@@ -12,6 +12,7 @@ use super::{
     log_levels::LogLevels,
     metrics::Metrics,
     operator::{Settings, Surroundings, operate},
+    otlp::Tracing,
     shutdown, telemetry, verify,
 };
 use crate::{
@@ -100,6 +101,9 @@ async fn run(arguments: RunArguments, levels: LogLevels) -> Result<ExitCode, Fai
         tracing::info!(address = %listener.local_addr()?, "the admin endpoint listens");
         tokio::spawn(admin::serve(listener, Admin { readiness: readiness.clone(), metrics: metrics.clone(), levels }));
     }
+    let tracing = arguments.otlp_endpoint.clone().map(|collector| {
+        Tracing::begin(collector, &arguments.namespace.namespace, &arguments.leader_election.pod_name)
+    });
     let kms = KmsListeners::open(&arguments.kms).await?;
     let surroundings = Surroundings {
         client: client().await?,
@@ -111,7 +115,11 @@ async fn run(arguments: RunArguments, levels: LogLevels) -> Result<ExitCode, Fai
     };
     let settings =
         Settings { election: arguments.leader_election.election(&SystemRandom)?, ..Settings::from(&arguments) };
-    operate(settings, surroundings, stopped).await?;
+    let ended = operate(settings, surroundings, stopped).await;
+    if let Some(tracing) = tracing {
+        tracing.end().await;
+    }
+    ended?;
     Ok(ExitCode::SUCCESS)
 }
 

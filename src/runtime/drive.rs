@@ -37,6 +37,7 @@ use crate::{
     cluster::{Cluster, Guarded, Objects},
     controller::{Context, Outcome, PassError, announce, news},
     store::KeyStore,
+    trace::{self, KeyValue, Span},
 };
 
 /// The longest wait between two looks at something that gives no sign when it changes. Nothing is wrong with the
@@ -180,8 +181,9 @@ where
         return Action::await_change();
     }
     let started = Instant::now();
+    let span = Span::begin(|| format!("reconcile {kind}"));
     let result = match &object.0 {
-        Ok(readable) => reconcile(context.clone(), readable.clone()).await,
+        Ok(readable) => trace::within(span.as_ref(), reconcile(context.clone(), readable.clone())).await,
         Err(unreadable) => {
             report_unreadable::<K, _, _>(context, object, &unreadable.problem).await;
             Ok(Outcome::Settled)
@@ -190,6 +192,14 @@ where
     context.metrics.pass_seconds.get_or_create(&KindLabels { kind }).observe(started.elapsed().as_secs_f64());
     let label = result.as_ref().map_or_else(PassError::label, |_| "ok");
     context.metrics.passes.get_or_create(&PassLabels { kind, result: label }).inc();
+    if let Some(span) = span {
+        span.describe([
+            KeyValue::new("k8s.namespace.name", namespace.clone()),
+            KeyValue::new("cmk.kind", kind),
+            KeyValue::new("cmk.name", name.clone()),
+        ]);
+        span.end(label, result.as_ref().is_err_and(|error| !error.is_gone() && !error.is_conflict()));
+    }
 
     match result {
         Ok(Outcome::Settled) => {

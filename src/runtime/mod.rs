@@ -12,6 +12,7 @@ pub mod leader_election;
 pub mod log_levels;
 pub mod metrics;
 pub mod operator;
+pub mod otlp;
 mod root_key_guard;
 mod root_key_rewrap;
 pub mod shutdown;

@@ -1,15 +1,19 @@
 //! The audit line: one a request, with who, what, on which key, and how it ended. Never what was in the request:
-//! Alibaba clients put the plaintext into the query.
+//! Alibaba clients put the plaintext into the query. The span of a request says the same, but for who.
 
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
+use hyper::StatusCode;
 use uuid::Uuid;
 
 use super::{Call, metrics::EndpointMetrics};
-use crate::kms::Dialect;
+use crate::{
+    kms::Dialect,
+    trace::{KeyValue, Span},
+};
 
 /// Where audit lines go: `--log-level` can turn them off by this name.
 pub const TARGET: &str = "cmk_operator::audit";
@@ -19,6 +23,9 @@ const ABANDONED: &str = "Abandoned";
 
 /// The result of a request that a key refused because it is to be deleted: [`Failure::name`](super::Failure::name).
 const PENDING_DELETION: &str = "PendingDeletion";
+
+/// The attribute of a span that has the status (OpenTelemetry's semantic conventions).
+const STATUS: &str = "http.response.status_code";
 
 /// What is known about a request so far. When it is dropped, however that comes about, the line is written and the
 /// request is counted.
@@ -36,6 +43,10 @@ pub struct Entry<'m> {
     pub call: Option<Call>,
     /// `ok`, or [`Failure::name`](super::Failure::name).
     pub result: &'static str,
+    /// The HTTP status of the answer, once there is one.
+    pub status: Option<StatusCode>,
+    /// The request's span, while traces are on.
+    pub span: Option<Span>,
 }
 
 impl<'m> Entry<'m> {
@@ -52,6 +63,8 @@ impl<'m> Entry<'m> {
             operation: None,
             call: None,
             result: ABANDONED,
+            status: None,
+            span: None,
         }
     }
 
@@ -86,6 +99,25 @@ impl<'m> Entry<'m> {
     }
 }
 
+impl Entry<'_> {
+    /// Says of the span what it was, and ends it.
+    fn end(&self, span: Span) {
+        let (dialect, operation) = (dialect_name(self.dialect), self.operation.unwrap_or("-"));
+        if self.operation.is_some() {
+            span.rename(format!("{dialect} {operation}"));
+        }
+        span.describe([
+            KeyValue::new("cmk.dialect", dialect),
+            KeyValue::new("cmk.operation", operation),
+            KeyValue::new("cmk.request_id", self.request_id.to_string()),
+        ]);
+        let key_id = self.call.as_ref().and_then(|call| call.key_id);
+        span.describe(key_id.map(|key_id| KeyValue::new("cmk.key_id", key_id.to_string())));
+        span.describe(self.status.map(|status| KeyValue::new(STATUS, i64::from(status.as_u16()))));
+        span.end(self.result, self.status.is_some_and(|status| status.is_server_error()));
+    }
+}
+
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
         let took = self.started.elapsed();
@@ -95,6 +127,9 @@ impl Drop for Entry<'_> {
             self.metrics.note_refused_use(key_id);
         }
         self.write(took);
+        if let Some(span) = self.span.take() {
+            self.end(span);
+        }
     }
 }
 

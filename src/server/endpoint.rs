@@ -19,10 +19,14 @@ use crate::{
     crypto::{Random, random_uuid},
     kms::Dialect,
     store::KeyStore,
+    trace::{self, Span},
 };
 
 /// What a request gets as the type of an answer that is in neither dialect.
 const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// The name of a span whose request asks for nothing that is known.
+const REQUEST: &str = "request";
 
 /// A request that has come, as far as it was read.
 pub struct Arrival {
@@ -71,9 +75,8 @@ impl<C: EndpointCluster, S: KeyStore> Endpoint<C, S> {
         &self.kms
     }
 
-    /// Answers a request, whatever it is, and writes its audit line.
+    /// Answers a request, whatever it is, writes its audit line, and ends its span.
     pub async fn answer(&self, arrival: Arrival) -> Answer {
-        let Arrival { request, peer, refused } = arrival;
         let request_id = match random_uuid(&*self.random) {
             Ok(request_id) => request_id,
             Err(error) => {
@@ -81,7 +84,15 @@ impl<C: EndpointCluster, S: KeyStore> Endpoint<C, S> {
                 return plain(StatusCode::INTERNAL_SERVER_ERROR, "there is no randomness: see the operator's log\n");
             }
         };
-        let mut entry = Entry::new(&self.metrics, request_id, peer);
+        let mut entry = Entry::new(&self.metrics, request_id, arrival.peer);
+        entry.span = Span::of_request(REQUEST, |name| arrival.request.header(name));
+        let answer = self.answer_for(&mut entry, arrival).await;
+        entry.status = Some(answer.reply.status);
+        answer
+    }
+
+    async fn answer_for(&self, entry: &mut Entry<'_>, arrival: Arrival) -> Answer {
+        let Arrival { request, refused, .. } = arrival;
         if request.path != "/" {
             entry.result = "NotFound";
             return plain(StatusCode::NOT_FOUND, "both KMS APIs are at /\n");
@@ -94,7 +105,7 @@ impl<C: EndpointCluster, S: KeyStore> Endpoint<C, S> {
                 let parameters = Parameters::parse(&format, "").unwrap_or_default();
                 let dialect = dialects::dialect_by_headers(&request);
                 entry.dialect = Some(dialect);
-                return refuse(&mut entry, dialect, &Failure::Malformed(error.to_string()), &request, &parameters);
+                return refuse(entry, dialect, &Failure::Malformed(error.to_string()), &request, &parameters);
             }
         };
         let (dialect, operation) = match dialects::asked(&request, &parameters) {
@@ -121,14 +132,14 @@ impl<C: EndpointCluster, S: KeyStore> Endpoint<C, S> {
         entry.operation = dialects::known(dialect, operation);
         let done = match refused {
             Some(failure) => Err(failure),
-            None => self.carry_out(&mut entry, dialect, operation, &request, &parameters).await,
+            None => self.carry_out(entry, dialect, operation, &request, &parameters).await,
         };
         match done {
             Ok(reply) => {
                 entry.result = "ok";
-                Answer { reply, request_id: Some((header(dialect), request_id)) }
+                Answer { reply, request_id: Some((header(dialect), entry.request_id)) }
             }
-            Err(failure) => refuse(&mut entry, dialect, &failure, &request, &parameters),
+            Err(failure) => refuse(entry, dialect, &failure, &request, &parameters),
         }
     }
 
@@ -143,13 +154,13 @@ impl<C: EndpointCluster, S: KeyStore> Endpoint<C, S> {
         if request.method != Method::POST && (dialect == Dialect::Aws || request.method != Method::GET) {
             return Err(Failure::UnsupportedMethod(request.method.to_string()));
         }
-        let request_id = entry.request_id;
+        let (request_id, span) = (entry.request_id, entry.span.clone());
         let work = async {
             let caller = self.authenticate(dialect, request, parameters).await?;
             let call = entry.call.insert(Call::new(caller, dialect));
             dialects::answer(&self.kms, call, operation, (request, parameters), request_id).await
         };
-        match tokio::time::timeout(self.patience, work).await {
+        match tokio::time::timeout(self.patience, trace::within(span.as_ref(), work)).await {
             Ok(done) => done,
             Err(_) => Err(Failure::Unavailable(format!("no result within {} s", self.patience.as_secs()))),
         }

@@ -20,6 +20,7 @@ use crate::{
     access_keys::{AccessKeyOwner, AccessKeyRecord, AccessKeySecret, SealedAccessKey},
     crypto::{ImportParameters, Plaintext},
     kms::{EncryptionContext, KeyStep, WrappingAlgorithm, WrappingKeySpec},
+    trace::{self, Span},
 };
 
 /// Labels of a call.
@@ -72,7 +73,22 @@ impl StoreMetrics {
         done
     }
 
-    async fn wait_for<T>(
+    /// As [`compute`](Self::compute), of what takes the API server or another service, which is worth a span.
+    async fn reach<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let Some(span) = Span::begin(|| format!("store {operation}")) else {
+            return self.compute(operation, call).await;
+        };
+        let done = trace::within(Some(&span), self.compute(operation, call)).await;
+        let is_failure = done.as_ref().is_err_and(|error| !matches!(error, StoreError::Conflict));
+        span.end(done.as_ref().map_or_else(StoreError::name, |_| "ok"), is_failure);
+        done
+    }
+
+    async fn compute<T>(
         &self,
         operation: &'static str,
         call: impl Future<Output = Result<T, StoreError>> + Send,
@@ -84,7 +100,7 @@ impl StoreMetrics {
     }
 }
 
-/// A key store whose calls are counted.
+/// A key store whose calls are counted, and those that go beyond this process traced.
 pub struct Metered<S> {
     store: Arc<S>,
     metrics: StoreMetrics,
@@ -112,7 +128,7 @@ impl<S: KeyStore> KeyStore for Metered<S> {
         let found = self.store.find_by_id(store, key_id, freshness);
         match freshness {
             Freshness::Watched => found.await,
-            Freshness::Live => self.metrics.wait_for("find", found).await,
+            Freshness::Live => self.metrics.reach("find", found).await,
         }
     }
 
@@ -120,20 +136,20 @@ impl<S: KeyStore> KeyStore for Metered<S> {
         let found = self.store.find(slot, freshness);
         match freshness {
             Freshness::Watched => found.await,
-            Freshness::Live => self.metrics.wait_for("find", found).await,
+            Freshness::Live => self.metrics.reach("find", found).await,
         }
     }
 
     async fn create(&self, new: &NewKey) -> Result<StoredKey, StoreError> {
-        self.metrics.wait_for("create", self.store.create(new)).await
+        self.metrics.reach("create", self.store.create(new)).await
     }
 
     async fn update(&self, key: &StoredKey, steps: &[KeyStep]) -> Result<StoredKey, StoreError> {
-        self.metrics.wait_for("update", self.store.update(key, steps)).await
+        self.metrics.reach("update", self.store.update(key, steps)).await
     }
 
     async fn import(&self, key: &StoredKey, import: &MaterialImport, material: &[u8]) -> Result<StoredKey, StoreError> {
-        self.metrics.wait_for("import", self.store.import(key, import, material)).await
+        self.metrics.reach("import", self.store.import(key, import, material)).await
     }
 
     fn import_parameters(
@@ -153,7 +169,7 @@ impl<S: KeyStore> KeyStore for Metered<S> {
         let found = self.store.alias(slot, freshness);
         match freshness {
             Freshness::Watched => found.await,
-            Freshness::Live => self.metrics.wait_for("find_alias", found).await,
+            Freshness::Live => self.metrics.reach("find_alias", found).await,
         }
     }
 
@@ -162,15 +178,15 @@ impl<S: KeyStore> KeyStore for Metered<S> {
     }
 
     async fn claim_alias(&self, slot: &AliasSlot, key_id: Uuid) -> Result<AliasClaim, StoreError> {
-        self.metrics.wait_for("claim_alias", self.store.claim_alias(slot, key_id)).await
+        self.metrics.reach("claim_alias", self.store.claim_alias(slot, key_id)).await
     }
 
     async fn release_alias(&self, claim: &AliasClaim) -> Result<(), StoreError> {
-        self.metrics.wait_for("release_alias", self.store.release_alias(claim)).await
+        self.metrics.reach("release_alias", self.store.release_alias(claim)).await
     }
 
     async fn forget_unfinished(&self, key: &StoredKey) -> Result<(), StoreError> {
-        self.metrics.wait_for("forget", self.store.forget_unfinished(key)).await
+        self.metrics.reach("forget", self.store.forget_unfinished(key)).await
     }
 
     fn key(&self, key_id: Uuid) -> Option<StoredKey> {
@@ -195,7 +211,7 @@ impl<S: KeyStore> KeyStore for Metered<S> {
         context: &EncryptionContext,
         length: usize,
     ) -> Result<Sealed, StoreError> {
-        self.metrics.wait_for("generate_data_key", self.store.generate_data_key(key, context, length)).await
+        self.metrics.compute("generate_data_key", self.store.generate_data_key(key, context, length)).await
     }
 
     async fn encrypt(
@@ -204,7 +220,7 @@ impl<S: KeyStore> KeyStore for Metered<S> {
         context: &EncryptionContext,
         plaintext: &[u8],
     ) -> Result<Sealed, StoreError> {
-        self.metrics.wait_for("encrypt", self.store.encrypt(key, context, plaintext)).await
+        self.metrics.compute("encrypt", self.store.encrypt(key, context, plaintext)).await
     }
 
     async fn decrypt(
@@ -213,7 +229,7 @@ impl<S: KeyStore> KeyStore for Metered<S> {
         context: &EncryptionContext,
         ciphertext_blob: &[u8],
     ) -> Result<Plaintext, StoreError> {
-        self.metrics.wait_for("decrypt", self.store.decrypt(key, context, ciphertext_blob)).await
+        self.metrics.compute("decrypt", self.store.decrypt(key, context, ciphertext_blob)).await
     }
 }
 
@@ -223,11 +239,11 @@ impl<S: AccessKeyStore> AccessKeyStore for Metered<S> {
     }
 
     async fn access_key(&self, owner: &AccessKeyOwner) -> Result<Option<StoredAccessKey>, StoreError> {
-        self.metrics.wait_for("find_access_key", self.store.access_key(owner)).await
+        self.metrics.reach("find_access_key", self.store.access_key(owner)).await
     }
 
     async fn create_access_key(&self, record: &AccessKeyRecord) -> Result<StoredAccessKey, StoreError> {
-        self.metrics.wait_for("create_access_key", self.store.create_access_key(record)).await
+        self.metrics.reach("create_access_key", self.store.create_access_key(record)).await
     }
 
     async fn replace_access_key(
@@ -235,11 +251,11 @@ impl<S: AccessKeyStore> AccessKeyStore for Metered<S> {
         stored: &StoredAccessKey,
         record: &AccessKeyRecord,
     ) -> Result<StoredAccessKey, StoreError> {
-        self.metrics.wait_for("update_access_key", self.store.replace_access_key(stored, record)).await
+        self.metrics.reach("update_access_key", self.store.replace_access_key(stored, record)).await
     }
 
     async fn delete_access_key(&self, stored: &StoredAccessKey) -> Result<(), StoreError> {
-        self.metrics.wait_for("delete_access_key", self.store.delete_access_key(stored)).await
+        self.metrics.reach("delete_access_key", self.store.delete_access_key(stored)).await
     }
 
     fn open_access_key(&self, record: &AccessKeyRecord, key: &SealedAccessKey) -> Result<AccessKeySecret, StoreError> {

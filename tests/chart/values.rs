@@ -29,6 +29,7 @@ fn mistakes_are_refused_by_name() {
         ("clockSkewTolerance=5 minutes", "clockSkewTolerance"),
         ("concurrency=1000", "concurrency"),
         ("log.format=xml", "format"),
+        ("tracing.endpoint=https://collector:4318", "endpoint"),
         ("endpoint.url=http://kms.example.com", "url"),
         ("endpoint.maxStaleness=300", "maxStaleness"),
         ("endpoint.service.port=https", "port"),
