@@ -19,7 +19,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::{Value, json};
 use std::{process::Command, sync::Arc};
@@ -178,10 +178,16 @@ pub fn watching(worlds: &[&World]) -> Settings {
     Settings { watch_namespaces, ..worlds[0].settings() }
 }
 
-/// Takes an object away behind the operator's back, finalizers and all.
+/// Takes an object away behind the operator's back, finalizers and all: as it was without them, since the operator may put
+/// its own back at any moment.
 pub async fn lose_key_object(world: &World, name: &str) {
-    merge(&world.keys(), name, json!({"metadata": {"finalizers": null}})).await;
-    world.keys().delete(name, &DeleteParams::default()).await.unwrap();
+    eventually("the object to be lost", SOON, async || {
+        let bare = merge(&world.keys(), name, json!({"metadata": {"finalizers": null}})).await;
+        let preconditions = Preconditions { uid: None, resource_version: bare.resource_version() };
+        let as_seen = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        world.keys().delete(name, &as_seen).await.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
     gone(&world.keys(), name).await;
 }
 
