@@ -7,6 +7,9 @@ pub fn run(user: &mut User) -> Seen {
     let ready = user.run(&get("cmk-operator-metrics.cmk-system.svc", "/readyz"))?;
     user.expect("a replica says that it is ready", ready.starts_with("200 OK"))?;
 
+    // Something to be counted, where this topic is run alone.
+    user.run("kubectl exec -n shop deployment/orders-api -- /app encrypt -key=alias/customers")?;
+
     let mut all = String::new();
     for pod in pods(user)? {
         let address = format!("kubectl get pod {} -n {OPERATOR_NAMESPACE} -o jsonpath='{{.status.podIP}}'", pod.name);
