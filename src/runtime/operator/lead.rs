@@ -1,10 +1,10 @@
 //! What one replica does for all: it is elected by a Lease, begins with what the API server says at that moment, and stops
 //! in the middle of whatever it does when the lease is lost.
 
-use std::{future::pending, sync::Arc};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use kube::Client;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use super::{Followed, Parts, sweep::sweep};
 use crate::{
@@ -18,6 +18,9 @@ use crate::{
         switches::{off, on, while_on},
     },
 };
+
+/// How long to wait for the lists that a leader begins with.
+const LISTED_WITHIN: Duration = Duration::from_secs(10);
 
 /// How to stand for election.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,17 +80,24 @@ impl Leadership {
         }
     }
 
+    /// Lists everything anew, if that can be done in a moment. A kind that is being removed from the cluster can't be listed any
+    /// more, and somebody has to let its objects go.
     async fn listed_anew(&self) {
         let mut term = 0;
         self.term.send_modify(|number| {
             *number += 1;
             term = *number;
         });
-        for mut listed in self.listed.iter().cloned() {
-            if listed.wait_for(|listed| *listed >= term).await.is_err() {
-                // Its drive has ended, and so will all.
-                pending::<()>().await;
+        let all = async {
+            for mut listed in self.listed.iter().cloned() {
+                if listed.wait_for(|listed| *listed >= term).await.is_err() {
+                    // Its drive has ended, and so will all.
+                    pending::<()>().await;
+                }
             }
+        };
+        if timeout(LISTED_WITHIN, all).await.is_err() {
+            tracing::warn!("not everything can be listed anew: this replica leads with what it saw before");
         }
     }
 }
@@ -130,6 +140,51 @@ impl Drop for Leading {
         // What the leader alone looks at is the next one's to say.
         for gauge in [&self.0.leader, &self.0.purge_waiting, &self.0.records_without_object] {
             gauge.set(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leadership(listed: watch::Receiver<u64>) -> (Leadership, watch::Receiver<u64>) {
+        let (term, terms) = watch::channel(1);
+        let (_, ready) = watch::channel(true);
+        let (_, retired) = watch::channel(false);
+        (Leadership { ready, term, listed: vec![listed], leads: watch::Sender::new(false), retired }, terms)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_begins_with_new_lists() {
+        let (lists, listed) = watch::channel(1);
+        let (leadership, mut terms) = leadership(listed);
+        let (_holds, held) = watch::channel(true);
+        let leads = leadership.leads.subscribe();
+        tokio::select! {
+            () = leadership.while_held(held) => panic!("it leads for ever"),
+            () = async {
+                terms.changed().await.unwrap();
+                assert!(!*leads.borrow(), "it was listed for an earlier term only");
+                lists.send_replace(*terms.borrow());
+                on(leads.clone()).await;
+            } => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_not_be_listed_holds_nobody_up() {
+        let (_lists, listed) = watch::channel(1);
+        let (leadership, _terms) = leadership(listed);
+        let (holds, held) = watch::channel(true);
+        let leads = leadership.leads.subscribe();
+        tokio::select! {
+            () = leadership.while_held(held) => panic!("it leads for ever"),
+            () = async {
+                on(leads.clone()).await;
+                holds.send_replace(false);
+                off(leads.clone()).await;
+            } => {}
         }
     }
 }
