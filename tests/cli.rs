@@ -146,7 +146,9 @@ async fn the_admin_endpoint_tells_and_sigterm_ends_in_order() {
     assert_eq!(ask(admin, "GET", "/loglevel"), (200, "info\n".into()));
     assert_eq!(send(admin, "PUT", "/loglevel", "debug").0, 200);
     running.logs(&["the log level was changed", "\"now\":\"debug\""]).await;
-    running.logs(&["\"level\":\"DEBUG\""]).await;
+    // Something that is worth no more than a line at this level.
+    TcpStream::connect(admin).unwrap().write_all(b"this is not HTTP\r\n\r\n").unwrap();
+    running.logs(&["\"level\":\"DEBUG\"", "a connection to the admin endpoint ended badly"]).await;
     assert_eq!(send(admin, "PUT", "/loglevel", "off"), (200, "off\n".into()));
     running.logs(&["the log level was changed", "\"now\":\"off\""]).await;
     for (method, levels, code) in [("PUT", "info,x=!", 400), ("PUT", "", 400), ("POST", "info", 405)] {
