@@ -14,8 +14,9 @@ pub fn run(user: &mut User) -> Seen {
     let (ids, records) = (user.look_up(KEY_IDS)?, records(user)?);
 
     user.run(&format!("helm uninstall cmk-operator -n {OPERATOR_NAMESPACE} --wait --timeout 2m | grep -v '^\\['"))?;
+    // The garbage collector deletes them, which can take it a minute after the API server was away.
     user.run(&format!(
-        "kubectl wait --for=delete pod -l app.kubernetes.io/name=cmk-operator -n {OPERATOR_NAMESPACE} --timeout=60s"
+        "kubectl wait --for=delete pod -l app.kubernetes.io/name=cmk-operator -n {OPERATOR_NAMESPACE} --timeout=180s"
     ))?;
     user.run("kubectl get crds,clusterkeystores")?;
     let kept = user.look_up(KEY_IDS)?;
