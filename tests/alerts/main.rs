@@ -12,10 +12,12 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use serde_json::Value;
+
+use support::scripts::built;
 
 const ALERTS: &str = "charts/cmk-operator/files/alerts.yaml";
 const DASHBOARD: &str = "charts/cmk-operator/files/dashboard.json";
@@ -26,9 +28,7 @@ fn path(below: &str) -> PathBuf {
 
 /// The directory with promtool and openmetrics, built if need be.
 fn prometheus() -> PathBuf {
-    let output = Command::new(path("tests/alerts/build")).stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success(), "tests/alerts/build ended with {}", output.status);
-    PathBuf::from(String::from_utf8(output.stdout).unwrap().lines().last().unwrap())
+    built("tests/alerts/build")
 }
 
 fn promtool(arguments: &[&str]) {

@@ -10,7 +10,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::support::{ControlPlane, world::succeed};
+use crate::support::{ControlPlane, scripts::built, world::succeed};
 
 pub const RELEASE: &str = "cmk-operator";
 pub const NAMESPACE: &str = "cmk-system";
@@ -32,7 +32,7 @@ impl Helm {
     pub fn command(self) -> Command {
         static BINARIES: OnceLock<PathBuf> = OnceLock::new();
         static HOME: OnceLock<PathBuf> = OnceLock::new();
-        let binaries = BINARIES.get_or_init(|| script("tests/chart/build", &[]).pop().unwrap().into());
+        let binaries = BINARIES.get_or_init(|| built("tests/chart/build"));
         // In the target directory: it holds caches only.
         let home = HOME.get_or_init(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("helm"));
         let mut command = Command::new(binaries.join(if self == Self::Four { "helm" } else { "helm3" }));
@@ -66,14 +66,6 @@ impl Helm {
         command.args(["template", RELEASE, CHART, "--namespace", NAMESPACE, "--kube-version", KUBERNETES]);
         command
     }
-}
-
-/// What a script of this checkout prints, line by line, with its progress on our stderr.
-pub fn script(path: &str, arguments: &[&str]) -> Vec<String> {
-    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(path));
-    let output = command.args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success(), "{path} ended with {}", output.status);
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
 /// The values to try the chart with: name and path of every file in `ci/`.

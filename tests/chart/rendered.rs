@@ -7,8 +7,8 @@ use cmk_operator::runtime::arguments::{Arguments, Command};
 use serde_json::{Value, json};
 
 use crate::{
-    helm::{CHART, Helm, NAMESPACE, objects, only, operator_arguments, script, tried_values, values_file},
-    support::{ControlPlane, world::install_crds, world::succeed},
+    helm::{CHART, Helm, NAMESPACE, objects, only, operator_arguments, tried_values, values_file},
+    support::{ControlPlane, scripts::script, world::install_crds, world::succeed},
 };
 
 /// A namespace in which Pod Security allows what is restricted only.

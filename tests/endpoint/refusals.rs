@@ -14,19 +14,6 @@ use crate::{
     support::world::{World, key_id},
 };
 
-/// The same world in another namespace.
-async fn another_namespace(world: &World) -> World {
-    let namespace = format!("{}-bank", world.namespace);
-    world.create_namespace(&namespace).await;
-    World {
-        bed: world.bed,
-        client: world.client.clone(),
-        namespace,
-        operator_namespace: world.operator_namespace.clone(),
-        clock: world.clock.clone(),
-    }
-}
-
 /// A token of the application, for an audience or the API server itself.
 async fn token(world: &World, audience: Option<&str>) -> String {
     let accounts: Api<ServiceAccount> = Api::namespaced(world.client.clone(), &world.namespace);
@@ -39,7 +26,7 @@ async fn token(world: &World, audience: Option<&str>) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_on_the_wire() {
     let world = World::new("refusals").await;
-    let bank = another_namespace(&world).await;
+    let bank = world.another_namespace("bank").await;
     let watch_namespaces = vec![world.namespace.clone(), bank.namespace.clone()];
     let application = Application::start_in(&world, Settings { watch_namespaces, ..world.settings() }).await;
     bank.apply_key("vault", json!({})).await;

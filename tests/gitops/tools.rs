@@ -9,6 +9,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::support::scripts::built;
+
 /// Where the repository is.
 pub const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -55,10 +57,5 @@ fn judge(mut command: Command, object: &Value) -> Verdict {
 /// Builds both at the first call (a minute, the first time, with progress on stderr).
 fn binaries() -> &'static Path {
     static BINARIES: OnceLock<PathBuf> = OnceLock::new();
-    BINARIES.get_or_init(|| {
-        let script = Path::new(REPOSITORY).join("tests/gitops/build");
-        let output = Command::new(&script).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
-        assert!(output.status.success(), "{script:?} ended with {}", output.status);
-        PathBuf::from(String::from_utf8(output.stdout).unwrap().lines().last().unwrap())
-    })
+    BINARIES.get_or_init(|| built("tests/gitops/build"))
 }

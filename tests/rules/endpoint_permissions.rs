@@ -36,7 +36,6 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    helpers::another_namespace,
     support::{
         eventually,
         world::{SOON, World, key_id, private_bed},
@@ -278,7 +277,7 @@ async fn encrypt(kms: &Kms<KubeCluster, EmbeddedStore<KubeCluster>>, caller: &Ca
 /// Two worlds with one operator, and a key in each.
 async fn two_namespaces(name: &str) -> (World, World, [Uuid; 2]) {
     let world = World::new(name).await;
-    let bank = another_namespace(&world, "bank").await;
+    let bank = world.another_namespace("bank").await;
     let operator = world.start_with(crate::helpers::watching(&[&world, &bank])).await;
     world.apply_key("orders", json!({})).await;
     bank.apply_key("vault", json!({})).await;

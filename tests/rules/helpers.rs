@@ -159,19 +159,6 @@ pub async fn later_event(world: &World, key: &str) {
     world.data_key_ready(&name).await;
 }
 
-/// The same test's view of another namespace, which is made.
-pub async fn another_namespace(world: &World, suffix: &str) -> World {
-    let namespace = format!("{}-{suffix}", world.namespace);
-    world.create_namespace(&namespace).await;
-    World {
-        bed: world.bed,
-        client: world.client.clone(),
-        namespace,
-        operator_namespace: world.operator_namespace.clone(),
-        clock: world.clock.clone(),
-    }
-}
-
 /// The settings for an operator that watches the namespaces of all of these.
 pub fn watching(worlds: &[&World]) -> Settings {
     let watch_namespaces = worlds.iter().map(|world| world.namespace.clone()).collect();

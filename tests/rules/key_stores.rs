@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 
 use crate::{
     helpers::{
-        another_namespace, another_pass, condition, deleted_and_restored, lose_key_object, merge, passes, record_of,
-        record_when, recreate_namespace, watching,
+        another_pass, condition, deleted_and_restored, lose_key_object, merge, passes, record_of, record_when,
+        recreate_namespace, watching,
     },
     support::{
         eventually,
@@ -159,7 +159,7 @@ async fn rule_16_a_key_store_says_what_it_can_do_and_what_is_in_it() {
 #[tokio::test]
 async fn rule_11_several_key_stores_at_once_and_one_that_goes_and_comes_back() {
     let world = World::on(private_bed().await, "stores-several").await;
-    let other = another_namespace(&world, "other").await;
+    let other = world.another_namespace("other").await;
     let operator = world.start_with(watching(&[&world, &other])).await;
 
     // A key waits for its store; and each store has its own region and account.

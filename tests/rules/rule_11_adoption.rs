@@ -17,10 +17,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    helpers::{
-        PLAINTEXT, another_namespace, blob, condition, lose_key_object, record_of, record_when, recreate_namespace,
-        watching,
-    },
+    helpers::{PLAINTEXT, blob, condition, lose_key_object, record_of, record_when, recreate_namespace, watching},
     support::{
         eventually,
         world::{Operator, SOON, World, entry, gone, key_id, key_state, record_json},
@@ -47,7 +44,7 @@ async fn record_secret(world: &World, key_id: &str) -> String {
 #[tokio::test]
 async fn rule_11_an_orphaned_key_is_adopted_from_another_namespace_and_name() {
     let old = World::new("r11-orphan").await;
-    let new = another_namespace(&old, "new").await;
+    let new = old.another_namespace("new").await;
     let operator = old.start_with(watching(&[&old, &new])).await;
     old.apply_key("before", json!({"description": "Orders", "alias": "orders"})).await;
     let id = key_id(&old.key_ready("before").await);

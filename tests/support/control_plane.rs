@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use tempfile::TempDir;
 use super::POLL_INTERVAL;
 use super::certificates::Certificates;
 use super::component::{Component, DirectoryRemoval};
+use super::scripts::built;
 
 /// Three seconds on an idle machine of two cores; far more where a build runs beside it.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -78,7 +79,8 @@ impl ControlPlane {
     /// collector looks for new kinds every 30 seconds only, and until then it does not delete what
     /// their objects own. It may run again, on a new cluster, where the first one lost its port.
     pub async fn start_prepared(prepare: impl AsyncFn(Client)) -> Self {
-        let binaries = tokio::task::spawn_blocking(build).await.expect("the build of the control plane");
+        let binaries =
+            tokio::task::spawn_blocking(|| built("tests/cluster/build")).await.expect("the build of the control plane");
         for attempt in 1.. {
             match Self::start_on(free_port(), &binaries, &prepare).await {
                 Ok(started) => return started,
@@ -275,19 +277,6 @@ impl ControlPlane {
         fs::write(&path, kubeconfig.to_string()).expect("a kubeconfig");
         path
     }
-}
-
-/// The directory that `tests/cluster/build` names, once all is built.
-fn build() -> PathBuf {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cluster/build");
-    let output = Command::new(script)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap_or_else(|error| panic!("{script}: {error}"));
-    assert!(output.status.success(), "{script} ended with {}", output.status);
-    let output = String::from_utf8(output.stdout).expect("the name of a directory");
-    PathBuf::from(output.lines().last().expect("the name of a directory"))
 }
 
 fn free_port() -> u16 {

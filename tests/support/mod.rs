@@ -9,6 +9,7 @@ pub mod clients;
 pub mod component;
 mod control_plane;
 pub mod screen;
+pub mod scripts;
 pub mod world;
 
 use std::time::{Duration, Instant};

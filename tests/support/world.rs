@@ -263,6 +263,14 @@ impl World {
         (world, operator)
     }
 
+    /// The same test's view of another namespace, which is made.
+    pub async fn another_namespace(&self, suffix: &str) -> Self {
+        let namespace = format!("{}-{suffix}", self.namespace);
+        self.create_namespace(&namespace).await;
+        let (client, operator_namespace) = (self.client.clone(), self.operator_namespace.clone());
+        Self { bed: self.bed, client, namespace, operator_namespace, clock: self.clock.clone() }
+    }
+
     pub async fn create_namespace(&self, name: &str) {
         let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
         Api::all(self.client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
