@@ -1,5 +1,5 @@
-# Builds programs from pinned Go modules into a cache outside the checkout. For sourcing, by
-# tests/node/build and tests/chart/build, after `set -euo pipefail`; those define
+# Builds programs from pinned Go modules into a cache outside the checkout. For sourcing, after
+# `set -euo pipefail`, by the scripts called build that make what tests use; those define
 #
 #   gobuild_name        the directory in the cache, and the prefix of messages
 #   gobuild_modules     the directories with go.mod and go.sum
@@ -7,6 +7,7 @@
 #   gobuild_source NAME prints the module's directory, the package and the arguments of `go build`,
 #                       one a line
 #   gobuild_expected NAME  prints how long the first build takes on two cores
+#   gobuild_files       the sources that are here and not in a module with a version (may be left out)
 #
 # and call `gobuild SCRIPT`. The programs are then in "$gobuild_bin".
 #
@@ -31,8 +32,8 @@ gobuild_one() {
   mv -f "$gobuild_bin/.$1.new" "$gobuild_bin/$1"
 }
 
-# Builds what is missing. $1 is the calling script: the cache's key is made of it, the pins and the
-# Go version, so that a clean clone finds the programs again.
+# Builds what is missing. $1 is the calling script: the cache's key is made of it, the pins, our own
+# sources and the Go version, so that a clean clone finds the programs again.
 gobuild() {
   if ! command -v go >/dev/null; then
     say "cannot build ${gobuild_programs[*]}: there is no 'go' command." \
@@ -43,7 +44,7 @@ gobuild() {
   # cat and not names: the key must not depend on where the checkout is.
   key=$({
     for name in "${gobuild_modules[@]}"; do cat "$name"/go.{mod,sum}; done
-    cat "$1" "${BASH_SOURCE[0]}"
+    cat ${gobuild_files[@]+"${gobuild_files[@]}"} "$1" "${BASH_SOURCE[0]}"
     GOWORK=off go -C "${gobuild_modules[0]}" env GOVERSION GOOS GOARCH
   } | sha256sum | cut -c1-16)
   cache=${CMK_TESTBED_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cmk-operator}/$gobuild_name/$key
