@@ -168,6 +168,8 @@ pub mod reason {
     pub const ACCESS_KEY_ROTATED: &str = "AccessKeyRotated";
     /// Event: the deleted root key was written back (rule 20).
     pub const ROOT_KEY_RESTORED: &str = "RootKeyRestored";
+    /// Event about the Lease: another replica leads.
+    pub const LEADER_ELECTION: &str = "LeaderElection";
 }
 
 /// What one pass says about a condition, before it is compared with the last pass.

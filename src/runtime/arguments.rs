@@ -105,9 +105,17 @@ pub struct RunArguments {
     pub admin_listen: Option<SocketAddr>,
 
     /// Send traces to this OpenTelemetry collector, e.g. http://collector.observability:4318: OTLP over HTTP without TLS, to
-    /// the path /v1/traces under it. Absent: no traces
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
-    pub otlp_endpoint: Option<Collector>,
+    /// the path /v1/traces under it. Absent or empty: no traces
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        value_name = "URL",
+        default_value = "",
+        hide_default_value = true
+    )]
+    #[arg(value_parser = parse_collector)]
+    // Written out, so that the parser is told of an empty one as well.
+    pub otlp_endpoint: std::option::Option<Collector>,
 
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -288,6 +296,11 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(signed).map_err(|_| "a duration can't be negative".into())
 }
 
+/// To OpenTelemetry an environment variable that is empty is one that is not set.
+fn parse_collector(text: &str) -> Result<Option<Collector>, String> {
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
+}
+
 fn parse_max_staleness(text: &str) -> Result<Duration, String> {
     let least = Duration::from_secs(10);
     let duration = parse_duration(text)?;
@@ -318,6 +331,13 @@ mod tests {
         assert!(Arguments::try_parse_from("cmk-operator run --max-staleness 9s".split(' ')).is_err());
         assert!(Arguments::try_parse_from("cmk-operator run --concurrency 0".split(' ')).is_err());
         assert_eq!(run.leader_election.election(&SystemRandom), Ok(None));
+
+        for (address, traces) in [("", false), ("http://collector:4318", true)] {
+            let line = ["cmk-operator", "run", "--otlp-endpoint", address];
+            let Command::Run(run) = Arguments::parse_from(line).command else { panic!() };
+            assert_eq!(run.otlp_endpoint.is_some(), traces, "{address:?}");
+        }
+        assert!(Arguments::try_parse_from(["cmk-operator", "run", "--otlp-endpoint", "collector"]).is_err());
 
         let line = "cmk-operator run --kms-url https://kms.example.com:8443/";
         let Command::Run(run) = Arguments::parse_from(line.split(' ')).command else { panic!() };

@@ -6,6 +6,7 @@ mod audit_format;
 pub mod commands;
 pub mod credentials;
 mod drive;
+mod interruptions;
 mod key_stores;
 pub mod kms_endpoint;
 pub mod leader_election;

@@ -8,7 +8,6 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use futures::{StreamExt, stream};
 use tokio::time::sleep;
 
-use super::metrics::Metrics;
 use crate::{
     cluster::Secrets,
     store::{
@@ -19,7 +18,7 @@ use crate::{
 
 /// Writes at a time. Few, so that the reconcilers have the API server for themselves.
 const AT_A_TIME: usize = 4;
-/// How often to count what is left when the watch shows nothing.
+/// How often to look when the watch shows nothing.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// How long to wait after a failure of the API server.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
@@ -31,8 +30,8 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 const PROGRESS_PERCENT: usize = 10;
 
 /// Rewraps for ever what is stale. Begins when all records, aliases and access keys were listed.
-pub async fn rewrap<S: Secrets>(store: Arc<EmbeddedStore<S>>, metrics: Arc<Metrics>) {
-    let mut rewrapper = Rewrapper::new(store, metrics);
+pub async fn rewrap<S: Secrets>(store: Arc<EmbeddedStore<S>>) {
+    let mut rewrapper = Rewrapper::new(store);
     if rewrapper.store.has_other_root_keys() && rewrapper.left().is_empty() {
         rewrapper.say_result();
     }
@@ -48,20 +47,11 @@ pub async fn rewrap<S: Secrets>(store: Arc<EmbeddedStore<S>>, metrics: Arc<Metri
     }
 }
 
-/// Counts what is left.
-pub fn count<S: Secrets>(store: &EmbeddedStore<S>, metrics: &Metrics) -> RootKeyUse {
-    let used = store.root_key_use();
-    let left = i64::try_from(used.stale + used.unknown).unwrap_or(i64::MAX);
-    metrics.records_under_old_root_key.set(left);
-    used
-}
-
 /// The UID and the resource version of a Secret: one state of it.
 type State = (String, String);
 
 struct Rewrapper<S> {
     store: Arc<EmbeddedStore<S>>,
-    metrics: Arc<Metrics>,
     /// What does not unwrap: said once, and left as it is.
     given_up: HashSet<State>,
     /// The UIDs of what was rewrapped already. One that comes again was put back by somebody.
@@ -79,9 +69,9 @@ struct Round {
 }
 
 impl<S: Secrets> Rewrapper<S> {
-    fn new(store: Arc<EmbeddedStore<S>>, metrics: Arc<Metrics>) -> Self {
+    fn new(store: Arc<EmbeddedStore<S>>) -> Self {
         let (given_up, rewrapped) = (HashSet::new(), HashSet::new());
-        Self { store, metrics, given_up, rewrapped, pause: BETWEEN_ROUNDS }
+        Self { store, given_up, rewrapped, pause: BETWEEN_ROUNDS }
     }
 
     /// What is to be done. What was given up and is no longer there is forgotten.
@@ -99,13 +89,8 @@ impl<S: Secrets> Rewrapper<S> {
         stale
     }
 
-    fn count(&self) -> RootKeyUse {
-        count(&self.store, &self.metrics)
-    }
-
     /// Rewraps what is stale now, and answers how long to wait before the next round.
     async fn round(&mut self) -> Duration {
-        self.count();
         let todo = self.todo();
         if todo.is_empty() {
             return BETWEEN_ROUNDS;
@@ -114,7 +99,6 @@ impl<S: Secrets> Rewrapper<S> {
         let count = todo.len();
         tracing::info!(root_key_id = %first, count, "records, aliases or access keys are under another root key: rewrapping them");
         let Round { failure, put_back } = self.rewrap_all(todo).await;
-        self.count();
         if let Some(error) = failure {
             tracing::warn!(%error, "rewrapping under root key {first} is interrupted, and goes on in a moment");
             return AFTER_FAILURE;
@@ -149,7 +133,6 @@ impl<S: Secrets> Rewrapper<S> {
             match result {
                 Ok(()) => {
                     round.put_back += usize::from(!self.rewrapped.insert(stale.revision().uid.clone()));
-                    self.metrics.records_under_old_root_key.dec();
                 }
                 // It is looked at again, as it is now.
                 Err(StoreError::Conflict) => {}
@@ -173,9 +156,10 @@ impl<S: Secrets> Rewrapper<S> {
 
     /// Says what a person waits for: whether the other root keys can go.
     fn say_result(&self) {
-        let RootKeyUse { records, aliases, access_keys, stale, unknown } = self.count();
+        let used = self.store.root_key_use();
+        let RootKeyUse { records, aliases, access_keys, stale, unknown } = used;
         let first = self.store.first_root_key();
-        if stale + unknown == 0 {
+        if used.under_others() == 0 {
             tracing::info!(
                 "all {records} records, {aliases} aliases and {access_keys} access keys are under root key {first}; the \
                  other root keys can be removed once `cmk-operator verify` with this one alone says so too"
@@ -227,20 +211,19 @@ mod tests {
         }
         let store = Arc::new(bench.another(RootKeyRing::new(root(2), [root(1)])));
         list(&bench, &store).await;
-        (bench, Rewrapper::new(store, Arc::default()))
+        (bench, Rewrapper::new(store))
     }
 
-    fn gauge(rewrapper: &Rewrapper<Memory>) -> i64 {
-        rewrapper.metrics.records_under_old_root_key.get()
+    fn under_others(rewrapper: &Rewrapper<Memory>) -> usize {
+        rewrapper.store.root_key_use().under_others()
     }
 
     #[tokio::test]
-    async fn a_round_rewraps_everything_and_counts_down() {
+    async fn a_round_rewraps_everything() {
         let (_bench, mut rewrapper) = rewrapper(25).await;
-        rewrapper.count();
-        assert_eq!(gauge(&rewrapper), 25);
+        assert_eq!(under_others(&rewrapper), 25);
         assert_eq!(rewrapper.round().await, BETWEEN_ROUNDS);
-        assert_eq!(gauge(&rewrapper), 0);
+        assert_eq!(under_others(&rewrapper), 0);
         assert!(rewrapper.left().is_empty());
     }
 
@@ -253,11 +236,11 @@ mod tests {
         rewrapper.store.update(key, &[KeyStep::Disable]).await.unwrap();
         let store = Arc::new(bench.another(RootKeyRing::new(root(2), [])));
         list(&bench, &store).await;
-        let mut alone = Rewrapper::new(store, Arc::default());
+        let mut alone = Rewrapper::new(store);
         assert_eq!(alone.todo().len(), 1);
         alone.round().await;
         assert!(alone.todo().is_empty() && alone.given_up.len() == 1);
-        assert_eq!(gauge(&alone), 3, "it, and two that can't be read");
+        assert_eq!(under_others(&alone), 3, "it, and two that can't be read");
 
         // Changed, it is tried again; rewrapped by somebody who can, it is forgotten.
         let key = alone.store.keys().remove(0);
@@ -268,8 +251,7 @@ mod tests {
         rewrapper.round().await;
         list(&bench, &alone.store).await;
         assert!(alone.todo().is_empty() && alone.given_up.is_empty());
-        alone.count();
-        assert_eq!((gauge(&alone), gauge(&rewrapper)), (0, 0));
+        assert_eq!((under_others(&alone), under_others(&rewrapper)), (0, 0));
     }
 
     /// Two operators whose root keys are in another order each: they get slower, and lose nothing.
@@ -278,7 +260,7 @@ mod tests {
         let (bench, mut one) = rewrapper(2).await;
         let store = Arc::new(bench.another(RootKeyRing::new(root(1), [root(2)])));
         list(&bench, &store).await;
-        let mut other = Rewrapper::new(store, Arc::default());
+        let mut other = Rewrapper::new(store);
         let mut pauses = Vec::new();
         for _ in 0..12 {
             pauses.push(one.round().await);

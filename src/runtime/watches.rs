@@ -2,7 +2,9 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    future::ready,
     sync::Arc,
+    time::Instant,
 };
 
 use futures::{Stream, StreamExt};
@@ -18,7 +20,10 @@ use kube::{
 };
 use tokio::sync::watch;
 
-use super::triggers::{Scope, Triggers};
+use super::{
+    interruptions::Interruptions,
+    triggers::{Scope, Triggers},
+};
 use crate::{
     api::{ClusterKeyStore, KeyStoreRef, metadata},
     cluster::{Guarded, Secrets},
@@ -47,7 +52,7 @@ where
     }
 }
 
-/// A watch whose failures are logged and tried again, for ever.
+/// A watch whose failures are logged, and which is then tried again, for ever.
 pub fn persistent<K>(
     what: &'static str,
     stream: impl Stream<Item = watcher::Result<Event<K>>> + Send,
@@ -55,8 +60,22 @@ pub fn persistent<K>(
 where
     K: Send,
 {
-    stream.default_backoff().filter_map(move |event| async move {
-        event.inspect_err(|error| tracing::warn!(%error, "the watch of {what} was interrupted")).ok()
+    let mut interruptions = Interruptions::default();
+    stream.default_backoff().filter_map(move |event| {
+        match &event {
+            Err(error) if interruptions.failed(&error.to_string(), Instant::now()) => {
+                tracing::warn!(%error, "the watch of {what} was interrupted; it is tried again, and this said once a minute");
+            }
+            Err(error) => tracing::debug!(%error, "the watch of {what} was interrupted"),
+            // It says that a list is asked for, not that one comes.
+            Ok(Event::Init) => {}
+            Ok(_) => {
+                if let Some(failures) = interruptions.went_on() {
+                    tracing::info!(failures, "the watch of {what} goes on");
+                }
+            }
+        }
+        ready(event.ok())
     })
 }
 

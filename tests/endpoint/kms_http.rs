@@ -11,7 +11,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{application::Credentials, support::world::TestClock};
+use crate::{application::Credentials, support::clock::TestClock};
 
 const REGION: &str = "cn-hangzhou";
 

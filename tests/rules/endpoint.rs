@@ -41,7 +41,10 @@ use tokio::{
 };
 
 use crate::helpers;
-use crate::support::world::{SOON, TestClock, World};
+use crate::support::{
+    clock::TestClock,
+    world::{SOON, World},
+};
 
 /// What happens to the object just before a call writes it.
 pub enum Meddling {

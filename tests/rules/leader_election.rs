@@ -3,16 +3,20 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use cmk_operator::runtime::{
-    leader_election::{Candidate, LEASE, Timing},
-    operator::{Election, Settings},
+use cmk_operator::{
+    cluster::{KubeCluster, Views},
+    runtime::{
+        leader_election::{Candidate, LEASE, Timing},
+        operator::{Election, Settings},
+    },
 };
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::{
     Api, Resource,
-    api::{Patch, PatchParams, PostParams},
+    api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
@@ -25,8 +29,8 @@ use crate::support::{
 
 /// Shorter than in use, so that the test is.
 const TIMING: Timing = Timing {
-    lease_duration: Duration::from_secs(3),
-    renew_deadline: Duration::from_secs(2),
+    lease_duration: Duration::from_secs(5),
+    renew_deadline: Duration::from_secs(4),
     retry_period: Duration::from_millis(200),
 };
 
@@ -65,7 +69,8 @@ impl Replica {
         let (leads, watched) = watch::channel(false);
         let (stop, mut stopped) = watch::channel(false);
         let client = world.operator_client().await;
-        let candidate = Candidate::new(client, &world.operator_namespace, identity.into(), TIMING, leads);
+        let reach = (client.clone(), KubeCluster::new(client, Views::blind()));
+        let candidate = Candidate::new(reach, &world.operator_namespace, identity.into(), TIMING, leads);
         let task = tokio::spawn(candidate.run(async move {
             stopped.wait_for(|stop| *stop).await.unwrap();
         }));
@@ -85,6 +90,19 @@ async fn lease(world: &World) -> (Api<Lease>, Lease) {
     let api: Api<Lease> = Api::namespaced(world.operator_client().await, &world.operator_namespace);
     let lease = api.get(LEASE).await.unwrap();
     (api, lease)
+}
+
+/// What `kubectl describe lease` shows.
+async fn is_announced(world: &World, lease: &ObjectMeta, leader: &str) {
+    let events: Api<Event> = Api::namespaced(world.client.clone(), &world.operator_namespace);
+    eventually("the Event about the leader", SOON, async || {
+        let all = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?.items;
+        let about_lease = |event: &&Event| event.regarding.as_ref().is_some_and(|about| about.uid == lease.uid);
+        let notes: Vec<_> = all.iter().filter(about_lease).map(|event| (&event.reason, &event.note)).collect();
+        let expected = (&Some("LeaderElection".to_owned()), &Some(format!("{leader} became leader")));
+        if notes.contains(&expected) { Ok(()) } else { Err(format!("{notes:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,6 +129,9 @@ async fn one_replica_leads_and_another_follows_it() {
     let spec = taken.spec.unwrap();
     assert_eq!(spec.holder_identity.as_deref(), Some("second"));
     assert_eq!(spec.lease_transitions, Some(2));
+    for leader in ["first", "second"] {
+        is_announced(&world, &taken.metadata, leader).await;
+    }
 
     // Stopped: it gives the lease up, and leads no more by then.
     let mut third = Replica::start(&world, "third").await;

@@ -6,6 +6,7 @@
 
 mod certificates;
 pub mod clients;
+pub mod clock;
 pub mod component;
 mod control_plane;
 pub mod screen;

@@ -2,11 +2,9 @@
 //! operator in this process that runs with the RBAC it ships.
 
 use std::{
-    future::Future,
     net::SocketAddr,
-    pin::Pin,
     process::{Command, Output},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +13,6 @@ use cmk_operator::{
         AccessKey, ClusterKeyStore, CustomerMasterKey, DataKey, DataKeySpec, KeyStoreRef, conditions, crds, metadata,
         policies,
     },
-    clock::{Clock, SystemClock},
     cluster::{KubeCluster, Views},
     crypto::SystemRandom,
     runtime::{
@@ -31,7 +28,6 @@ use cmk_operator::{
         embedded::{EmbeddedStore, root_key},
     },
 };
-use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::{
         core::v1::{Namespace, Secret},
@@ -48,11 +44,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
-    sync::{Notify, OnceCell, watch},
+    sync::{OnceCell, watch},
     task::JoinHandle,
 };
 
-use super::{ControlPlane, eventually};
+use super::{ControlPlane, clock::TestClock, eventually};
 
 /// The operator's ServiceAccount, as deploy/rbac.yaml and the policies know it.
 pub const OPERATOR_NAMESPACE: &str = "cmk-system";
@@ -135,58 +131,6 @@ pub fn succeed(command: &mut Command) -> String {
     let stdout = String::from_utf8_lossy(&stdout).into_owned();
     assert!(status.success(), "{command:?}: {stdout}{}", String::from_utf8_lossy(&stderr));
     stdout
-}
-
-/// A clock that a test moves. The API server's clock moves along, unless the test skews it.
-#[derive(Default)]
-pub struct TestClock {
-    state: Mutex<(SignedDuration, SignedDuration)>,
-    jumped: Notify,
-}
-
-impl TestClock {
-    /// Lets time pass, for everybody.
-    pub fn advance(&self, by: SignedDuration) {
-        self.state.lock().unwrap().0 += by;
-        self.tell();
-    }
-
-    /// Lets days pass, for everybody.
-    pub fn advance_days(&self, days: i64) {
-        self.advance(SignedDuration::from_hours(24 * days));
-    }
-
-    /// Puts the API server's clock ahead of ours by so much.
-    pub fn skew(&self, by: SignedDuration) {
-        self.state.lock().unwrap().1 = by;
-        self.tell();
-    }
-
-    /// Everybody who waits, and the next one who will: he may be busy with the time before.
-    fn tell(&self) {
-        self.jumped.notify_waiters();
-        self.jumped.notify_one();
-    }
-}
-
-impl Clock for TestClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::now() + self.state.lock().unwrap().0
-    }
-
-    fn uptime(&self) -> Duration {
-        let moved = self.state.lock().unwrap().0;
-        SystemClock.uptime() + Duration::try_from(moved).expect("a test moves time forward only")
-    }
-
-    fn server_time(&self, answered: Timestamp) -> Timestamp {
-        let (offset, skew) = *self.state.lock().unwrap();
-        answered + offset + skew
-    }
-
-    fn jumped(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.jumped.notified())
-    }
 }
 
 /// An operator in this process.

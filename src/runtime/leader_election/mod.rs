@@ -22,14 +22,18 @@ use tokio::{
 pub use decide::Timing;
 use decide::{Held, Seen, Step, decide};
 
-use crate::api::metadata;
+use crate::{
+    api::{conditions::reason, metadata},
+    cluster::{Cluster, EventNote},
+};
 
 /// The name of the Lease, in the operator's namespace.
 pub const LEASE: &str = "cmk-operator";
 
 /// A replica that would lead.
-pub struct Candidate {
+pub struct Candidate<C> {
     api: Api<Lease>,
+    cluster: C,
     identity: String,
     timing: Timing,
     holds: watch::Sender<bool>,
@@ -37,19 +41,26 @@ pub struct Candidate {
 
 /// What became of one try.
 enum Tried {
-    /// The Lease is ours as of this moment.
-    Holds,
+    /// The Lease is ours as of this moment, and reads like this.
+    Holds(Box<Lease>),
     /// It is another one's.
     Waits,
     /// Somebody wrote it at the same time: it is to be looked at again.
     Unclear,
 }
 
-impl Candidate {
-    /// A replica with an identity that no other has, now or later. `holds` is true while it holds the lease.
+impl<C: Cluster> Candidate<C> {
+    /// A replica with an identity that no other has, now or later. `holds` is true while it holds the lease; Events about it go
+    /// to `cluster`.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, identity: String, timing: Timing, holds: watch::Sender<bool>) -> Self {
-        Self { api: Api::namespaced(client, namespace), identity, timing, holds }
+    pub fn new(
+        (client, cluster): (Client, C),
+        namespace: &str,
+        identity: String,
+        timing: Timing,
+        holds: watch::Sender<bool>,
+    ) -> Self {
+        Self { api: Api::namespaced(client, namespace), cluster, identity, timing, holds }
     }
 
     /// Stands for election until `stop` resolves, and then gives the lease up, so that another need not wait.
@@ -73,9 +84,11 @@ impl Candidate {
                 (at + self.timing.renew_deadline).saturating_duration_since(sent)
             });
             match timeout(left, self.try_once(&mut seen)).await {
-                Ok(Ok(Tried::Holds)) => {
+                Ok(Ok(Tried::Holds(lease))) => {
                     renewed = Some(sent);
-                    self.set(true);
+                    if self.set(true) {
+                        self.announce(&lease).await;
+                    }
                 }
                 Ok(Ok(Tried::Waits)) => {
                     renewed = None;
@@ -95,12 +108,23 @@ impl Candidate {
         }
     }
 
-    fn set(&self, leads: bool) {
+    /// Whether that is new.
+    fn set(&self, leads: bool) -> bool {
         let changed = self.holds.send_if_modified(|known| std::mem::replace(known, leads) != leads);
         match (changed, leads) {
             (true, true) => tracing::info!(identity = self.identity, "this replica leads"),
             (true, false) => tracing::warn!(identity = self.identity, "this replica leads no more"),
             (false, _) => {}
+        }
+        changed
+    }
+
+    /// Says in an Event who leads, as `kubectl describe lease` shows it for the components of Kubernetes. It takes no longer
+    /// than the pause that comes after it, as the lease has to be renewed.
+    async fn announce(&self, lease: &Lease) {
+        let note = EventNote::normal(reason::LEADER_ELECTION, "Lead", format!("{} became leader", self.identity));
+        if timeout(self.timing.retry_period, self.cluster.publish(lease, &note)).await.is_err() {
+            tracing::warn!(lease = LEASE, "the Event about the new leader could not be written in time");
         }
     }
 
@@ -119,7 +143,7 @@ impl Candidate {
         match written {
             Ok(lease) => {
                 seen.note(Some(held(&lease)), Instant::now());
-                Ok(Tried::Holds)
+                Ok(Tried::Holds(Box::new(lease)))
             }
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(Tried::Unclear),
             Err(error) => Err(error),

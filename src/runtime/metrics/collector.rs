@@ -42,7 +42,7 @@ impl Collector for ObjectMetrics {
         let Some(source) = self.0.get() else { return Ok(()) };
         let snapshot = source();
         counts(&mut encoder, &snapshot)?;
-        limits(&mut encoder)?;
+        numbers(&mut encoder, &snapshot)?;
         troubles(&mut encoder, &snapshot)?;
         histories(&mut encoder, &snapshot)?;
         keys(&mut encoder, &snapshot.keys)
@@ -58,11 +58,13 @@ fn counts(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Resu
     gauge(encoder, ("objects", "Objects by kind, standing (ready, waiting, stalled, new) and reason of Ready"), objects)
 }
 
-fn limits(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let mut limit =
-        |name, help, limit| encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&whole(limit));
-    limit("key_versions_limit", "The most versions that a key may have.", MAX_KEY_VERSIONS)?;
-    limit("data_key_history_limit", "The most former data keys that a DataKey may keep.", MAX_HISTORY)
+fn numbers(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
+    let mut number =
+        |name, help, value| encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&whole(value));
+    let help = "Key records, aliases and access keys that need another root key than the first, or may: it can go when there are none.";
+    number("records_under_old_root_key", help, snapshot.under_other_root_keys)?;
+    number("key_versions_limit", "The most versions that a key may have.", MAX_KEY_VERSIONS)?;
+    number("data_key_history_limit", "The most former data keys that a DataKey may keep.", MAX_HISTORY)
 }
 
 fn troubles(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {

@@ -37,7 +37,8 @@ impl<S: Secrets> Sources<S> {
     /// What there is now.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let mut snapshot = Snapshot::default();
+        let under_other_root_keys = self.store.root_key_use().under_others();
+        let mut snapshot = Snapshot { under_other_root_keys, ..Snapshot::default() };
         let keys = self.store.keys();
         let used = if self.each_key { self.used(&keys) } else { Use::default() };
         snapshot.add_keys(&keys, &used, self.clock.now(), self.each_key);

@@ -72,8 +72,6 @@ pub struct Metrics {
     pub purge_waiting: Gauge,
     /// Keys erased by this process.
     pub keys_erased: Counter,
-    /// Records, aliases and access keys that need another root key than the first, or may.
-    pub records_under_old_root_key: Gauge,
     /// Keys that this process let go without scheduling their deletion.
     pub keys_retained: Counter,
     /// The KMS endpoint's.
@@ -94,7 +92,6 @@ impl Default for Metrics {
             leader: Gauge::default(),
             records_without_object: Gauge::default(),
             purge_waiting: Gauge::default(),
-            records_under_old_root_key: Gauge::default(),
             keys_erased: Counter::default(),
             keys_retained: Counter::default(),
             endpoint: EndpointMetrics::default(),
@@ -121,11 +118,6 @@ impl Metrics {
             "purge_waiting",
             "Keys due to be erased that wait for the clocks to agree or for the hourly limit",
             self.purge_waiting.clone(),
-        );
-        registry.register(
-            "records_under_old_root_key",
-            "Key records, aliases and access keys that need another root key than the first, or may: it can go when there are none",
-            self.records_under_old_root_key.clone(),
         );
         registry.register(
             "keys_retained",

@@ -27,6 +27,8 @@ pub const DELETED: &str = "Deleted";
 /// Everything at one moment.
 #[derive(Debug, Default)]
 pub struct Snapshot {
+    /// Records, aliases and access keys that need another root key than the first, or may.
+    pub under_other_root_keys: usize,
     /// The number of keys by state.
     pub states: BTreeMap<&'static str, i64>,
     /// Each key that is not a tombstone. Empty with `--key-metrics off`.

@@ -1,6 +1,6 @@
 //! What every replica follows, whether it leads or not: so that it can serve the endpoint, and take over at once.
 
-use std::sync::Arc;
+use std::{future::pending, sync::Arc};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -19,7 +19,6 @@ use crate::{
     cluster::Guarded,
     runtime::{
         credentials::{self, Credentialed},
-        root_key_rewrap,
         switches::on,
         watches,
     },
@@ -94,7 +93,7 @@ async fn drop_idle_keys(store: Arc<super::Store>) {
 }
 
 /// Says that the operator is ready when everything that a pass looks at has been listed: one over a key that is deleted
-/// looks at the data keys under it. Keeps the metrics up to date from then on.
+/// looks at the data keys under it. The metrics describe keys and objects from then on.
 pub async fn become_ready(
     parts: Arc<Parts>,
     followed: Arc<Followed>,
@@ -105,16 +104,13 @@ pub async fn become_ready(
     for mut listed in listed {
         if listed.wait_for(|term| *term > 0).await.is_err() {
             // Its drive has ended, and so will all.
-            std::future::pending::<()>().await;
+            pending::<()>().await;
         }
     }
-    root_key_rewrap::count(&parts.store, &parts.context.metrics);
     let described = parts.clone();
     parts.context.metrics.objects.look_at(move || described.sources().snapshot());
     ready();
     tracing::info!(watching = ?parts.settings.watch_namespaces, "the operator is ready");
-    loop {
-        sleep(SWEEP).await;
-        root_key_rewrap::count(&parts.store, &parts.context.metrics);
-    }
+    // As everything that follows, it never ends.
+    pending().await
 }

@@ -3,7 +3,6 @@
 
 use std::{future::pending, sync::Arc, time::Duration};
 
-use kube::Client;
 use tokio::{sync::watch, time::timeout};
 
 use super::{Followed, Parts, sweep::sweep};
@@ -48,12 +47,12 @@ pub struct Leadership {
 
 impl Leadership {
     /// Leads, once it may, until it is retired. Without an election: as the only one.
-    pub async fn lead(self, election: Option<(Client, String, Election)>) {
+    pub async fn lead(self, parts: &Parts) {
         tokio::select! {
             () = on(self.ready.clone()) => {}
             () = on(self.retired.clone()) => return,
         }
-        let Some((client, namespace, Election { identity, timing })) = election else {
+        let Some(Election { identity, timing }) = parts.settings.election.clone() else {
             self.leads.send_replace(true);
             return on(self.retired).await;
         };
@@ -63,7 +62,8 @@ impl Leadership {
             // Before the lease is given up.
             self.leads.send_replace(false);
         };
-        let candidate = Candidate::new(client, &namespace, identity, timing, holds);
+        let reach = (parts.client.clone(), parts.cluster.clone());
+        let candidate = Candidate::new(reach, &parts.settings.namespace, identity, timing, holds);
         tokio::select! {
             () = candidate.run(resigned) => {}
             () = self.while_held(held) => {}
@@ -120,7 +120,7 @@ pub async fn duties(parts: Arc<Parts>, followed: Arc<Followed>) {
         () = key_stores::keep_status(context.clone(), signs) => {}
         () = sweep(&parts, &orphans) => {}
         () = credentials::tidy(context.clone(), access_keys.clone(), followed.access_key_gone.clone()) => {}
-        () = root_key_rewrap::rewrap(store.clone(), context.metrics.clone()) => {}
+        () = root_key_rewrap::rewrap(store.clone()) => {}
         () = guard => {}
     }
 }

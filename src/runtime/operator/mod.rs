@@ -166,12 +166,10 @@ pub async fn operate(
     let when = (ready.clone(), stop.clone());
     let serving = serve(&mut services, &parts, surroundings.kms, authority, when).await?;
     let (retire, retired) = watch::channel(false);
-    let election = parts.settings.election.clone().map(|election| {
-        let Parts { client, settings, .. } = &*parts;
-        (client.clone(), settings.namespace.clone(), election)
-    });
     let mut leadership = JoinSet::new();
-    leadership.spawn(Leadership { ready, term, listed, leads, retired }.lead(election));
+    leadership.spawn(async move {
+        Leadership { ready, term, listed, leads, retired }.lead(&parts).await;
+    });
 
     let work = Work { services, passes, serving, leadership, retire };
     work.until(stop, || readiness.set(false)).await

@@ -61,6 +61,14 @@ pub struct RootKeyUse {
     pub unknown: usize,
 }
 
+impl RootKeyUse {
+    /// How many need another root key than the first, or may. The others can go when there are none.
+    #[must_use]
+    pub fn under_others(&self) -> usize {
+        self.stale + self.unknown
+    }
+}
+
 impl<S: Secrets> EmbeddedStore<S> {
     /// The root key that wraps.
     #[must_use]
