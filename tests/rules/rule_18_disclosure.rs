@@ -158,7 +158,7 @@ async fn rule_18_a_planted_ciphertext_is_not_delivered() {
     let lost = async || {
         maker.delete("dek", &DeleteParams::default()).await.unwrap();
         gone(&world.data_keys(), "dek").await;
-        let _ = secrets.delete("dek", &DeleteParams::default()).await;
+        secrets.delete("dek", &DeleteParams::default()).await.unwrap();
         gone(&world.secrets(), "dek").await;
     };
     let planted = |entries: &[(&str, &[u8])]| {

@@ -5,8 +5,11 @@ use super::{
     *,
 };
 
+/// An entry of a Secret.
+type Entry<'a> = (&'a str, &'a [u8]);
+
 /// Rotated once, G before H; then status and annotations are lost, and the Secret has these entries.
-fn restored(spec: Value, entries: &[(&str, &[u8])]) -> Case {
+fn restored(spec: Value, entries: &[Entry<'_>]) -> Case {
     let mut full = json!({"rotationIntervalDays": 30});
     full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     let (case, _) = old(full).driven();
@@ -23,7 +26,7 @@ fn rule_18_a_data_key_of_the_secret_alone_is_delivered_only_if_it_was() {
     let (hex, base64) = ("48".repeat(32), BASE64_STANDARD.encode(h));
     let blob = ("ciphertextBlob", &b"HAAA"[..]);
     let previous = ("previous-ciphertextBlob", &b"GAAA"[..]);
-    let table: [(&str, Vec<(&str, &[u8])>, bool); 11] = [
+    let table: [(&str, Vec<Entry<'_>>, bool); 11] = [
         ("delivered", vec![blob, ("plaintext", &h)], true),
         ("in hex", vec![blob, ("plaintext", hex.as_bytes())], true),
         ("in base64", vec![blob, ("plaintext", base64.as_bytes())], true),
