@@ -1,11 +1,14 @@
 //! The watches that feed what the controllers see, beside the objects' own.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client, ResourceExt,
@@ -261,11 +264,8 @@ fn changed_meanwhile(
         (metadata.uid.clone(), is_deleted, metadata.labels.clone(), metadata.annotations.clone())
     };
     let (before, now) = (by_name(before), by_name(now));
-    let names: HashSet<_> = before.keys().chain(now.keys()).collect();
-    let mut changed: Vec<_> =
-        names.into_iter().filter(|name| before.get(*name).map(looks) != now.get(*name).map(looks)).cloned().collect();
-    changed.sort();
-    changed
+    let names: BTreeSet<_> = before.keys().chain(now.keys()).collect();
+    names.into_iter().filter(|name| before.get(*name).map(looks) != now.get(*name).map(looks)).cloned().collect()
 }
 
 /// Watches the delivered Secrets, without their contents: whether one is deleted or changed.
@@ -274,14 +274,22 @@ pub async fn deliveries(client: Client, scope: Scope, triggers: Triggers) {
     let selector = format!("{} in ({data_key}, {access_key})", metadata::COMPONENT_LABEL);
     let secrets: Api<PartialObjectMeta<Secret>> = api(&client, &scope);
     let (selected, freshness) = (selection().labels(&selector), WatchFreshness::unasked());
-    let mut events = std::pin::pin!(list_and_watch("delivered Secrets", secrets, selected, freshness));
+    look_at_deliveries(list_and_watch("delivered Secrets", secrets, selected, freshness), &scope, &triggers).await;
+}
+
+async fn look_at_deliveries(
+    events: impl Stream<Item = Event<PartialObjectMeta<Secret>>>,
+    scope: &Scope,
+    triggers: &Triggers,
+) {
+    let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         let secret = match event {
             Event::Apply(secret) | Event::InitApply(secret) | Event::Delete(secret) => secret,
             Event::Init => continue,
-            // Whose Secret went before the list, after his last pass, is not in it.
+            // The list has nothing of a Secret that went after the last pass over its owner.
             Event::InitDone => {
-                triggers.all_delivered(&scope);
+                triggers.all_delivered(scope);
                 continue;
             }
         };
@@ -305,38 +313,5 @@ where
     if store.wait_until_ready().await.is_err() {
         // The writer is gone: we are shutting down, and whoever waits is aborted.
         std::future::pending::<()>().await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn store(name: &str, uid: &str, generation: i64) -> ClusterKeyStore {
-        let mut store = ClusterKeyStore::new(name, crate::api::ClusterKeyStoreSpec::default());
-        (store.metadata.uid, store.metadata.generation) = (Some(uid.into()), Some(generation));
-        store
-    }
-
-    #[test]
-    fn rule_16_only_what_is_declared_counts_as_a_change() {
-        let list = |seen: &mut Declarations, stores: &[ClusterKeyStore]| {
-            let mut changed = seen.changed_by(&Event::<ClusterKeyStore>::Init);
-            stores.iter().for_each(|store| changed.extend(seen.changed_by(&Event::InitApply(store.clone()))));
-            assert_eq!(changed, Vec::<String>::new());
-            let mut changed = seen.changed_by(&Event::<ClusterKeyStore>::InitDone);
-            changed.sort();
-            changed
-        };
-        let mut seen = Declarations::default();
-        assert_eq!(list(&mut seen, &[store("a", "1", 1), store("b", "2", 1)]), ["a", "b"]);
-        assert_eq!(seen.changed_by(&Event::Apply(store("a", "1", 1))).len(), 0, "its status was written");
-        assert_eq!(seen.changed_by(&Event::Apply(store("a", "1", 2))), ["a"]);
-        assert_eq!(seen.changed_by(&Event::Apply(store("a", "3", 2))), ["a"], "made anew");
-        assert_eq!(seen.changed_by(&Event::Delete(store("a", "3", 2))), ["a"]);
-        // The watch was interrupted, and begins anew.
-        assert_eq!(list(&mut seen, &[store("b", "2", 1)]).len(), 0);
-        assert_eq!(list(&mut seen, &[store("b", "2", 2), store("c", "4", 1)]), ["b", "c"]);
-        assert_eq!(list(&mut seen, &[store("c", "4", 1)]), ["b"]);
     }
 }
