@@ -18,9 +18,10 @@ use tokio::{
 };
 
 use super::{
+    missing_namespaces::MissingNamespaces,
     switches::on,
     triggers::{Scope, Triggers},
-    watches::{SecretEvent, api, config, persistent, secrets},
+    watches::{SecretEvent, api, config, persistent_in, secrets},
 };
 use crate::{
     access_keys::{AccessKeyView, Listed, Subject},
@@ -46,6 +47,8 @@ pub struct Credentialed<S> {
     pub triggers: Triggers,
     /// Is rung when an `AccessKey` is gone.
     pub gone: Arc<Notify>,
+    /// Where a namespace is gone there is nothing.
+    pub missing: Arc<MissingNamespaces>,
 }
 
 /// Watches, for ever, the records in the operator's namespace and the objects in the scopes; `ready` is told when all of them
@@ -114,14 +117,14 @@ async fn objects<K, S>(
 ) where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
 {
-    let Credentialed { view, triggers, gone, .. } = fed;
+    let Credentialed { view, triggers, gone, missing, .. } = fed;
     let news = |namespace: &str, name: &str| match subject {
         Subject::ServiceAccount => triggers.access_keys_of(namespace, name),
         Subject::AccessKey => gone.notify_one(),
     };
     let events = watcher(api::<PartialObjectMeta<K>>(client, &scope), config());
     let events = events.modify(|object| object.managed_fields_mut().clear());
-    let mut events = std::pin::pin!(persistent("what access keys depend on", events));
+    let mut events = std::pin::pin!(persistent_in(&scope, missing, "what access keys depend on", events));
     let mut listed: Listed = HashMap::new();
     while let Some(event) = events.next().await {
         match event {

@@ -12,6 +12,8 @@ pub mod kms_endpoint;
 pub mod leader_election;
 pub mod log_levels;
 pub mod metrics;
+pub mod missing_namespaces;
+mod object_watch;
 pub mod operator;
 pub mod otlp;
 mod root_key_guard;

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use super::{
     interruptions::Interruptions,
+    missing_namespaces::MissingNamespaces,
     triggers::{Scope, Triggers},
 };
 use crate::{
@@ -53,15 +54,29 @@ where
 }
 
 /// A watch whose failures are logged, and which is then tried again, for ever.
-pub fn persistent<K>(
+pub fn persistent<K: Send>(
     what: &'static str,
     stream: impl Stream<Item = watcher::Result<Event<K>>> + Send,
-) -> impl Stream<Item = Event<K>> + Send
-where
-    K: Send,
-{
+) -> impl Stream<Item = Event<K>> + Send {
+    logged(what, stream.default_backoff())
+}
+
+/// The same of a watch in a scope, which is empty where its namespace is missing.
+pub fn persistent_in<K: Send>(
+    scope: &Scope,
+    missing: &MissingNamespaces,
+    what: &'static str,
+    stream: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+) -> impl Stream<Item = Event<K>> + Send {
+    logged(what, missing.count_as_empty(scope.clone(), stream.default_backoff()))
+}
+
+fn logged<K: Send>(
+    what: &'static str,
+    stream: impl Stream<Item = watcher::Result<Event<K>>> + Send,
+) -> impl Stream<Item = Event<K>> + Send {
     let mut interruptions = Interruptions::default();
-    stream.default_backoff().filter_map(move |event| {
+    stream.filter_map(move |event| {
         match &event {
             Err(error) if interruptions.failed(&error.to_string(), Instant::now()) => {
                 tracing::warn!(%error, "the watch of {what} was interrupted; it is tried again, and this said once a minute");
@@ -264,12 +279,12 @@ pub async fn namespaces(client: Client, mut writer: Writer<PartialObjectMeta<Nam
 }
 
 /// Watches the delivered Secrets, without their contents: whether one is deleted or changed.
-pub async fn deliveries(client: Client, scope: Scope, triggers: Triggers) {
+pub async fn deliveries(client: Client, scope: Scope, triggers: Triggers, missing: Arc<MissingNamespaces>) {
     let (data_key, access_key) = (metadata::COMPONENT_DATA_KEY, metadata::COMPONENT_ACCESS_KEY);
     let selector = format!("{} in ({data_key}, {access_key})", metadata::COMPONENT_LABEL);
     let api: Api<PartialObjectMeta<Secret>> = api(&client, &scope);
     let events = watcher(api, config().labels(&selector));
-    let mut events = std::pin::pin!(persistent("delivered Secrets", events));
+    let mut events = std::pin::pin!(persistent_in(&scope, &missing, "delivered Secrets", events));
     while let Some(event) = events.next().await {
         let (Event::Apply(secret) | Event::InitApply(secret) | Event::Delete(secret)) = event else { continue };
         let owner = |annotation| secret.annotations().get(annotation).and_then(|owner| owner.split_once('/'));
