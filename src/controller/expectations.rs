@@ -36,6 +36,14 @@ impl Expectations {
             }
         }
     }
+
+    /// Forgets what was written to an object that is gone.
+    pub fn forget(&self, kind: &'static str, namespace: &str, name: &str) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if !written.is_empty() {
+            written.remove(&(kind, namespace.to_owned(), name.to_owned()));
+        }
+    }
 }
 
 fn key<K: ResourceExt>(kind: &'static str, object: &K) -> Key {

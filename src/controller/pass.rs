@@ -39,6 +39,9 @@ pub enum PassError {
     /// `plan` asked for more steps than any object needs: a bug, contained.
     #[error("the pass does not come to an end: please report this as a bug")]
     Endless,
+    /// It panicked: a bug, contained. What it said is on standard error, and not here: it may hold anything.
+    #[error("the pass panicked: please report this as a bug, with what the operator's log says of it")]
+    Panicked,
 }
 
 impl PassError {
@@ -67,6 +70,7 @@ impl PassError {
             Self::Store(_) => "store",
             Self::Random(_) => "random",
             Self::Endless => "endless",
+            Self::Panicked => "panicked",
         }
     }
 }
@@ -88,7 +92,7 @@ impl Attempts {
         wait.min(LAST_RETRY)
     }
 
-    /// Notes a success.
+    /// Notes a success, or that there is no such object any more.
     pub fn succeeded(&self, kind: &'static str, namespace: &str, name: &str) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if !failures.is_empty() {

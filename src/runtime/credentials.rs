@@ -12,9 +12,10 @@ use tokio::{
 
 use super::{
     list_watch::list_and_watch,
+    missing_namespaces::{MissingNamespaces, Scoped},
     switches::on,
     triggers::{Scope, Triggers},
-    watches::{Listed as Switch, SecretEvent, api, secrets, selection},
+    watches::{Listed as Switch, SecretEvent, secrets, selection},
 };
 use crate::{
     access_keys::{AccessKeyView, Listed, Subject},
@@ -41,6 +42,8 @@ pub struct Credentialed<S> {
     pub triggers: Triggers,
     /// Is rung when an `AccessKey` is gone.
     pub gone: Arc<Notify>,
+    /// Where a namespace is gone there is nothing.
+    pub missing: Arc<MissingNamespaces>,
 }
 
 /// Watches, for ever, the records in the operator's namespace and the objects in the scopes; `ready` is told when all of them
@@ -110,13 +113,13 @@ async fn objects<K, S>(
 ) where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
 {
-    let Credentialed { view, triggers, gone, .. } = fed;
+    let Credentialed { view, triggers, gone, missing, .. } = fed;
     let news = |namespace: &str, name: &str| match subject {
         Subject::ServiceAccount => triggers.access_keys_of(namespace, name),
         Subject::AccessKey => gone.notify_one(),
     };
-    let api = api::<PartialObjectMeta<K>>(client, &scope);
-    let events = list_and_watch("what access keys depend on", api, selection(), freshness);
+    let there = Scoped::<PartialObjectMeta<K>>::new(client, scope.clone(), missing);
+    let events = list_and_watch("what access keys depend on", there, selection(), freshness);
     let mut events = std::pin::pin!(events.map(|event| event.modify(|object| object.managed_fields_mut().clear())));
     let mut listed: Listed = HashMap::new();
     while let Some(event) = events.next().await {

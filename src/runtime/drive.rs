@@ -1,43 +1,40 @@
-//! Runs a controller: its own watch and the requests of others become passes, and failed ones are tried again.
+//! Runs a controller: what its watch and others ask for becomes passes, and failed ones are tried again.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     convert::Infallible,
     fmt::Debug,
     future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    panic::AssertUnwindSafe,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use futures::{FutureExt, Stream, StreamExt, future::BoxFuture};
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
-    Api, Resource, ResourceExt,
+    Resource, ResourceExt,
     runtime::{
-        WatchStreamExt, applier,
-        controller::{Action, Config, Error, trigger_self},
-        reflector::{ObjectRef, Store, store::Writer},
-        watcher,
+        applier,
+        controller::{Action, Config, Error},
+        reflector::{ObjectRef, Store},
     },
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
-    list_watch::list_and_watch,
     metrics::{KindLabels, PassLabels},
-    switches::{begun_for_each, off, on, while_on},
+    switches::{off, on, received_until, while_on},
     triggers::Requests,
-    watches::selection,
 };
 use crate::{
     api::conditions::{self, Standing, reason},
     cluster::{Cluster, Guarded, Objects},
     controller::{Context, Outcome, PassError, announce, news},
-    server::freshness::WatchFreshness,
     store::KeyStore,
     trace::{self, KeyValue, Span},
 };
@@ -50,23 +47,14 @@ const LAST_LOOK: Duration = Duration::from_secs(30);
 pub struct Drive<K: Resource<DynamicType = ()> + Clone + Debug + 'static> {
     /// The kind's name, for logs and metrics.
     pub kind: &'static str,
-    /// Where its objects are.
-    pub api: Api<Guarded<K>>,
-    /// What the watch has shown is written here,
-    pub writer: Writer<Guarded<K>>,
-    /// and read from here.
+    /// What its watch has shown.
     pub store: Store<Guarded<K>>,
-    /// What others ask to be looked at.
+    /// What its watch and others ask to be looked at.
     pub requests: Requests<K>,
     /// How many passes at a time.
     pub concurrency: u16,
-    /// Is told how the watch stands.
-    pub freshness: WatchFreshness,
-    /// When this becomes another number, everything is listed anew.
-    pub term: watch::Receiver<u64>,
-    /// Is told for which number the store has been filled. Not `Store::wait_until_ready`, which wakes one task only, and
-    /// the controller is one that waits.
-    pub listed: watch::Sender<u64>,
+    /// Above 0 once the store has been filled.
+    pub listed: watch::Receiver<u64>,
     /// True while passes may be made: everything that a pass looks at has been filled, and this replica leads.
     pub may_work: watch::Receiver<bool>,
     /// Becomes true when no pass is to be begun any more.
@@ -76,43 +64,20 @@ pub struct Drive<K: Resource<DynamicType = ()> + Clone + Debug + 'static> {
 impl<K> Drive<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Clone + Debug + Send + Sync + 'static,
 {
-    /// Runs until `stop`, and then until the passes under way have ended. `gone` is told of objects that are no
-    /// more, which get no pass: of one, or, with None, that any may have gone unseen.
+    /// Runs until `stop`, and then until the passes under way have ended.
     pub async fn run<C, S, F>(
         self,
         context: Arc<Context<C, S>>,
         reconcile: impl Fn(Arc<Context<C, S>>, K) -> F + Clone + Send + Sync + 'static,
-        gone: impl Fn(Option<&Guarded<K>>) + Send + 'static,
     ) where
         C: Cluster + Objects<K>,
         S: KeyStore,
         F: Future<Output = Result<Outcome, PassError>> + Send + 'static,
     {
-        let Self { kind, api, writer, store, mut requests, concurrency, freshness, term, listed, may_work, stop } =
-            self;
-        let listing = Arc::new(AtomicU64::default());
-        let lists = listing.clone();
-        let objects = begun_for_each(term, move |term| {
-            lists.store(term, Ordering::Relaxed);
-            list_and_watch(kind, api.clone(), selection(), freshness.clone()).boxed()
-        });
-        let objects = objects.map(Ok::<_, watcher::Error>).reflect(writer);
-        let begun = listed.subscribe();
-        let objects = objects.inspect_ok(move |event| match event {
-            watcher::Event::InitDone => {
-                listed.send_replace(listing.load(Ordering::Relaxed));
-                gone(None);
-            }
-            watcher::Event::Delete(object) => gone(Some(object)),
-            _ => {}
-        });
-        let objects = objects.applied_objects();
-        let own = trigger_self(objects, ()).filter_map(|r| std::future::ready(r.ok()));
-        let asked = stream::poll_fn(move |cx| requests.poll_recv(cx)).map(Into::into);
-        let queue = stream::select(own, asked).map(Ok::<_, Infallible>).take_until(on(stop.clone()));
-
+        let Self { kind, store, requests, concurrency, listed, may_work, stop } = self;
+        let queue = received_until(requests, stop.clone()).map(Ok::<_, Infallible>);
         let (stopped, watched) = (stop.clone(), store.clone());
         let passes = applier(
             move |object: Arc<Guarded<K>>, context: Arc<Context<C, S>>| -> BoxFuture<'static, _> {
@@ -123,12 +88,13 @@ where
                     let pass = || {
                         // As it is now: it may have been a long wait.
                         let (object, reconcile) = (watched.get(&reference), reconcile.clone());
-                        let context = &context;
+                        let (context, reference) = (&context, &reference);
                         async move {
-                            match object {
-                                Some(object) => pass(kind, context, &object, reconcile).await,
-                                None => Action::await_change(),
-                            }
+                            let Some(object) = object else {
+                                forget(context, kind, reference.namespace.as_deref(), &reference.name);
+                                return Action::await_change();
+                            };
+                            pass(kind, context, &object, reconcile).await
                         }
                     };
                     let done = tokio::select! {
@@ -141,14 +107,14 @@ where
                 .boxed()
             },
             |_, never: &Infallible, _| match *never {},
-            context,
+            context.clone(),
             store,
             queue,
             Config::default().concurrency(concurrency),
         );
         tokio::select! {
-            () = log(kind, passes) => {}
-            () = stopped_before(begun, stop) => {}
+            () = carry_out(kind, &context, passes) => {}
+            () = stopped_before(listed, stop) => {}
         }
     }
 }
@@ -159,8 +125,8 @@ async fn stopped_while_off(stop: watch::Receiver<bool>, switch: watch::Receiver<
     off(switch).await;
 }
 
-/// Resolves when `stop` comes before anything has been listed. The controller begins no pass until then, and once
-/// told to stop it does not go on listing, so that it would wait for ever.
+/// Resolves when `stop` comes before anything has been listed. The controller begins no pass until then, and would wait for
+/// a list that may never come.
 async fn stopped_before(listed: watch::Receiver<u64>, stop: watch::Receiver<bool>) {
     on(stop).await;
     if *listed.borrow() > 0 {
@@ -187,13 +153,18 @@ where
     }
     let started = Instant::now();
     let span = Span::begin(|| format!("reconcile {kind}"));
-    let result = match &object.0 {
-        Ok(readable) => trace::within(span.as_ref(), reconcile(context.clone(), readable.clone())).await,
-        Err(unreadable) => {
-            report_unreadable::<K, _, _>(context, object, &unreadable.problem).await;
-            Ok(Outcome::Settled)
+    let attempt = async {
+        match &object.0 {
+            Ok(readable) => trace::within(span.as_ref(), reconcile(context.clone(), readable.clone())).await,
+            Err(unreadable) => {
+                report_unreadable::<K, _, _>(context, object, &unreadable.problem).await;
+                Ok(Outcome::Settled)
+            }
         }
     };
+    // An object that makes a pass panic would otherwise end the process of each leader in turn. A pass leaves nothing half
+    // changed in memory that the next one would trip over: what passes share is behind locks, none of which stays poisoned.
+    let result = AssertUnwindSafe(attempt).catch_unwind().await.unwrap_or(Err(PassError::Panicked));
     context.metrics.pass_seconds.get_or_create(&KindLabels { kind }).observe(started.elapsed().as_secs_f64());
     let label = result.as_ref().map_or_else(PassError::label, |_| "ok");
     context.metrics.passes.get_or_create(&PassLabels { kind, result: label }).inc();
@@ -222,7 +193,11 @@ where
             if error.is_conflict() {
                 tracing::debug!(kind, namespace, name, %error, "somebody else wrote first; looking again");
             } else {
-                tracing::warn!(kind, namespace, name, %error, retry_in = ?wait, "the pass failed");
+                if let PassError::Panicked = error {
+                    tracing::error!(kind, namespace, name, %error, retry_in = ?wait, "the pass failed");
+                } else {
+                    tracing::warn!(kind, namespace, name, %error, retry_in = ?wait, "the pass failed");
+                }
                 let message = format!("{error}. It is tried again, after growing intervals.");
                 report::<K, _, _>(context, object, &Standing::waiting(reason::RECONCILE_ERROR, message)).await;
             }
@@ -278,12 +253,25 @@ fn conditions_in(object: &Value) -> Vec<Condition> {
     Vec::deserialize(&object["status"]["conditions"]).unwrap_or_default()
 }
 
-async fn log<T>(kind: &'static str, passes: impl Stream<Item = Result<T, Error<Infallible, Infallible>>>) {
+/// Has the passes made. What is known of an object that is gone when its turn comes is forgotten.
+async fn carry_out<C, S, T>(
+    kind: &'static str,
+    context: &Context<C, S>,
+    passes: impl Stream<Item = Result<T, Error<Infallible, Infallible>>>,
+) {
     let mut passes = std::pin::pin!(passes);
     while let Some(result) = passes.next().await {
         match result {
-            Ok(_) | Err(Error::ObjectNotFound(_)) => {}
+            Ok(_) => {}
+            Err(Error::ObjectNotFound(gone)) => forget(context, kind, gone.namespace.as_deref(), &gone.name),
             Err(error) => tracing::warn!(kind, %error, "the controller reports"),
         }
     }
+}
+
+/// Forgets what was noted of an object between passes.
+fn forget<C, S>(context: &Context<C, S>, kind: &'static str, namespace: Option<&str>, name: &str) {
+    let namespace = namespace.unwrap_or_default();
+    context.attempts.succeeded(kind, namespace, name);
+    context.expectations.forget(kind, namespace, name);
 }

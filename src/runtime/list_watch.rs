@@ -14,7 +14,7 @@ mod tests;
 use std::{
     collections::VecDeque,
     fmt::Debug,
-    future::Future,
+    future::{Future, ready},
     hash::{BuildHasher, RandomState},
     sync::Arc,
     time::Duration,
@@ -69,6 +69,14 @@ pub trait Source<K: Clone>: Send + Sync + 'static {
         params: &WatchParams,
         version: &str,
     ) -> impl Future<Output = kube::Result<BoxStream<'static, kube::Result<WatchEvent<K>>>>> + Send;
+
+    /// Whether what it lists is gone, and the right to list it with it: then a refusal says that there is nothing.
+    fn is_missing(&self) -> impl Future<Output = bool> + Send {
+        ready(false)
+    }
+
+    /// Something was listed.
+    fn is_there(&self) {}
 }
 
 impl<K: Clone + Debug + DeserializeOwned + Send + 'static> Source<K> for Api<K> {
@@ -114,6 +122,16 @@ enum Failed {
 }
 
 impl Failed {
+    /// Whether the API server refused: without a Role there is no right, and without the kind or the namespace no list.
+    fn is_refusal(&self) -> bool {
+        let code = match self {
+            Self::List(kube::Error::Api(status)) | Self::Begin(kube::Error::Api(status)) => status.code,
+            Self::Ended(status) => status.code,
+            _ => return false,
+        };
+        code == 403 || code == 404
+    }
+
     /// Whether to list anew, rather than to begin the watch again where it was.
     fn lists_anew(&self) -> bool {
         match self {
@@ -132,6 +150,8 @@ const GONE: u16 = 410;
 enum At<K> {
     /// Before the list.
     Nothing,
+    /// In the place of a list that is refused, as what it would list is gone.
+    Missing,
     /// In the list: what is left of a page, and where the next one begins. None: that was the last one.
     Listing { page: VecDeque<K>, next: Option<Next> },
     /// Everything is known, as of this version.
@@ -157,6 +177,8 @@ struct ListWatch<K, S> {
     /// What was shown last.
     version: String,
     interruptions: Interruptions,
+    /// It counts as empty, as what it would list is gone.
+    is_missing: bool,
     /// How often it was paused since all was well.
     pauses: u32,
     jitter: RandomState,
@@ -171,8 +193,8 @@ impl<K: Resource + Clone, S: Source<K>> ListWatch<K, S> {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let (at, version, interruptions) = (At::Nothing, String::new(), Interruptions::default());
-        let (pauses, jitter) = (0, RandomState::new());
-        Self { what, source, params, freshness, clock, at, version, interruptions, pauses, jitter }
+        let (is_missing, pauses, jitter) = (false, 0, RandomState::new());
+        Self { what, source, params, freshness, clock, at, version, interruptions, is_missing, pauses, jitter }
     }
 
     /// What it shows next.
@@ -181,6 +203,16 @@ impl<K: Resource + Clone, S: Source<K>> ListWatch<K, S> {
             match self.step().await {
                 Ok(Some(event)) => return event,
                 Ok(None) => {}
+                Err(failed) if failed.is_refusal() && self.source.is_missing().await => {
+                    // Nothing is what there is.
+                    self.freshness.current();
+                    self.at = At::Nothing;
+                    if !std::mem::replace(&mut self.is_missing, true) {
+                        self.at = At::Missing;
+                        return Event::Init;
+                    }
+                    self.pause().await;
+                }
                 Err(failed) => {
                     self.note(&failed);
                     self.pause().await;
@@ -195,6 +227,10 @@ impl<K: Resource + Clone, S: Source<K>> ListWatch<K, S> {
                 self.freshness.behind(self.freshness.now());
                 self.at = At::Listing { page: VecDeque::new(), next: Some(Next::First) };
                 Ok(Some(Event::Init))
+            }
+            At::Missing => {
+                self.at = At::Nothing;
+                Ok(Some(Event::InitDone))
             }
             At::Listing { mut page, next } => match (page.pop_front(), next) {
                 (Some(object), next) => {
@@ -222,6 +258,8 @@ impl<K: Resource + Clone, S: Source<K>> ListWatch<K, S> {
         if continued.is_none() && self.version.is_empty() {
             return Err(Failed::NoVersion);
         }
+        self.is_missing = false;
+        self.source.is_there();
         self.at = At::Listing { page: list.items.into(), next: continued.map(Next::Continued) };
         Ok(())
     }

@@ -13,6 +13,8 @@ pub mod leader_election;
 mod list_watch;
 pub mod log_levels;
 pub mod metrics;
+pub mod missing_namespaces;
+mod object_watch;
 pub mod operator;
 pub mod otlp;
 mod root_key_guard;

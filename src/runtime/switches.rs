@@ -3,7 +3,7 @@
 use std::future::{Future, pending};
 
 use futures::{Stream, StreamExt, stream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc::UnboundedReceiver, watch};
 
 /// Waits for a switch to become true. One whose sender is gone never does.
 pub async fn on(mut switch: watch::Receiver<bool>) {
@@ -32,6 +32,18 @@ pub async fn while_on<T, F: Future<Output = T>>(switch: watch::Receiver<bool>, w
     }
 }
 
+/// What is received until a switch is on. Then the receiver is dropped: nothing more can be sent, so that nothing piles up.
+pub fn received_until<T>(receiver: UnboundedReceiver<T>, switch: watch::Receiver<bool>) -> impl Stream<Item = T> {
+    stream::unfold((receiver, switch), |(mut receiver, switch)| async move {
+        let received = tokio::select! {
+            biased;
+            () = on(switch.clone()) => None,
+            received = receiver.recv() => received,
+        };
+        received.map(|received| (received, (receiver, switch)))
+    })
+}
+
 /// A stream that is dropped and begun anew each time that a number becomes another; `begin` is told the number.
 pub fn begun_for_each<S: Stream>(
     number: watch::Receiver<u64>,
@@ -56,6 +68,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use futures::FutureExt;
+    use tokio::sync::mpsc;
 
     use super::*;
 
@@ -78,6 +91,20 @@ mod tests {
         assert!(work.as_mut().now_or_never().is_none());
         switch.send_replace(true);
         assert!(work.as_mut().now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_after_the_switch_is_refused() {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let (switch, switched) = watch::channel(false);
+        let mut received = Box::pin(received_until(receiver, switched));
+        sender.send(1).unwrap();
+        assert_eq!(received.next().await, Some(1));
+        assert!(received.next().now_or_never().is_none());
+        sender.send(2).unwrap();
+        switch.send_replace(true);
+        assert_eq!(received.next().await, None, "what waits is not received any more");
+        assert!(sender.is_closed());
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ use crate::{
 pub type Scope = Option<String>;
 
 /// The objects of one kind in one scope, and the way to their controller.
+#[derive(Clone)]
 pub struct Watched<K: Resource<DynamicType = ()> + Clone + 'static> {
     /// The scope.
     pub scope: Scope,
@@ -44,9 +45,15 @@ where
         self.scope.as_deref().is_none_or(|scope| scope == namespace)
     }
 
-    fn request(&self, namespace: &str, name: &str) {
+    /// Look at an object.
+    pub fn request(&self, namespace: &str, name: &str) {
         // Fails only when the controller has ended, and then nothing is to be looked at any more.
         let _ = self.sender.send(ObjectRef::new(name).within(namespace));
+    }
+
+    /// Look at everything that is shown.
+    pub fn request_all(&self) {
+        request_where(self, |_| true);
     }
 }
 
@@ -132,7 +139,7 @@ impl Triggers {
     /// Look at every data key again.
     pub fn all_data_keys(&self) {
         for watched in self.data_keys.iter() {
-            request_where(watched, |_| true);
+            watched.request_all();
         }
     }
 
@@ -171,7 +178,7 @@ impl Triggers {
     /// Look at every access key again.
     pub fn all_access_keys(&self) {
         for watched in self.access_keys.iter() {
-            request_where(watched, |_| true);
+            watched.request_all();
         }
     }
 

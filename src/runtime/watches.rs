@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use super::{
     list_watch::list_and_watch,
+    missing_namespaces::{MissingNamespaces, Scoped},
     triggers::{Scope, Triggers},
 };
 use crate::{
@@ -269,10 +270,10 @@ fn changed_meanwhile(
 }
 
 /// Watches the delivered Secrets, without their contents: whether one is deleted or changed.
-pub async fn deliveries(client: Client, scope: Scope, triggers: Triggers) {
+pub async fn deliveries(client: Client, scope: Scope, triggers: Triggers, missing: Arc<MissingNamespaces>) {
     let (data_key, access_key) = (metadata::COMPONENT_DATA_KEY, metadata::COMPONENT_ACCESS_KEY);
     let selector = format!("{} in ({data_key}, {access_key})", metadata::COMPONENT_LABEL);
-    let secrets: Api<PartialObjectMeta<Secret>> = api(&client, &scope);
+    let secrets = Scoped::<PartialObjectMeta<Secret>>::new(&client, scope.clone(), &missing);
     let (selected, freshness) = (selection().labels(&selector), WatchFreshness::unasked());
     look_at_deliveries(list_and_watch("delivered Secrets", secrets, selected, freshness), &scope, &triggers).await;
 }

@@ -3,20 +3,26 @@
 use serde_json::json;
 
 use crate::{
-    helm::{CHART, Helm, values_file},
+    helm::{CHART, Helm, RELEASE, values_file},
     releases::Installed,
     support::{
         ControlPlane, eventually,
-        world::{SOON, entry, key_id, key_state, succeed},
+        world::{SOON, World, entry, key_id, key_state, succeed},
     },
 };
 
 const OPERATOR: &str = "system:serviceaccount:cmk-system:cmk-operator";
 
-/// What the API server has refused so far, for want of a right or by a policy.
+/// What the API server has refused so far, by a policy or for want of a right. What is refused for want of a right is not
+/// counted among the requests.
 async fn refusals(control_plane: &ControlPlane) -> u64 {
     let metrics = control_plane.apiserver_metrics().await;
-    let counts = metrics.lines().filter(|line| line.starts_with("apiserver_request_total{code=\"403\""));
+    let refused = [
+        r#"apiserver_request_total{code="403""#,
+        r#"authorization_attempts_total{result="denied""#,
+        r#"authorization_attempts_total{result="no-opinion""#,
+    ];
+    let counts = metrics.lines().filter(|line| refused.iter().any(|start| line.starts_with(start)));
     counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
@@ -95,5 +101,94 @@ async fn given_namespaces_take_no_right_over_the_secrets_of_others() {
     assert!(may(control_plane, "create", "events.events.k8s.io", "default"));
 
     assert_eq!(refusals(control_plane).await, before, "the operator lacks a right");
+    operator.stop().await.unwrap();
+}
+
+/// Waits until kubectl finds none of this.
+async fn none(installed: &Installed, arguments: &[&str]) {
+    eventually(&format!("{arguments:?} to find nothing"), SOON, async || {
+        let found = installed.json(arguments);
+        if found["items"].as_array().unwrap().is_empty() { Ok(()) } else { Err(found.to_string()) }
+    })
+    .await;
+}
+
+/// The only right in a watched namespace is that of its Role, which goes with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watched_namespace_that_is_deleted_stops_nothing_in_the_others() {
+    let file = values_file("watch-namespaces");
+    let values = ["--set", "replicaCount=1", "--values", &file];
+    let installed = Installed::new(Helm::Four, CHART, &["shop", "bank"], &values).await;
+    let shop = &installed.world;
+    let bank = World {
+        bed: shop.bed,
+        client: shop.client.clone(),
+        namespace: "bank".into(),
+        operator_namespace: shop.operator_namespace.clone(),
+        clock: shop.clock.clone(),
+    };
+    let kubectl = |arguments: &[&str]| succeed(&mut shop.bed.control_plane.kubectl(arguments));
+    let operator = installed.start().await;
+    for world in [shop, &bank] {
+        world.apply_key("orders", json!({})).await;
+        world.key_ready("orders").await;
+    }
+    operator.stop().await.unwrap();
+
+    // As long as the object of its key has a finalizer, the namespace is there, without the Role.
+    kubectl(&["delete", "namespace", "bank", "--wait=false"]);
+    none(&installed, &["get", "roles", "--namespace", "bank"]).await;
+    let operator = installed.start().await;
+    assert_eq!(installed.json(&["get", "namespace", "bank"])["status"]["phase"], "Terminating");
+    shop.apply_key("while-it-goes", json!({})).await;
+    shop.key_ready("while-it-goes").await;
+    operator.stop().await.unwrap();
+
+    kubectl(&[
+        "patch",
+        "cmk",
+        "orders",
+        "--namespace",
+        "bank",
+        "--type=merge",
+        "-p",
+        r#"{"metadata":{"finalizers":null}}"#,
+    ]);
+    none(&installed, &["get", "namespaces", "--field-selector", "metadata.name=bank"]).await;
+    let operator = installed.start().await;
+    shop.apply_key("without", json!({})).await;
+    shop.key_ready("without").await;
+    operator.stop().await.unwrap();
+
+    // There again, but without the Role: what is in it must not be taken for nothing.
+    kubectl(&["create", "namespace", "bank"]);
+    bank.apply_key("again", json!({})).await;
+    let operator = shop.launch(installed.settings()).await;
+    let before = refusals(&shop.bed.control_plane).await;
+    eventually("the operator to be refused a few times", SOON, async || {
+        let refused = refusals(&shop.bed.control_plane).await - before;
+        if refused > 20 { Ok(()) } else { Err(refused.to_string()) }
+    })
+    .await;
+    assert!(!operator.readiness.get(), "a namespace that it may not look into is not empty");
+
+    succeed(installed.helm(&["upgrade", RELEASE, CHART]).args(values));
+    bank.key_ready("again").await;
+    bank.delete_key("again").await;
+
+    // Gone while the operator runs, it comes back to it as well.
+    kubectl(&["delete", "namespace", "bank"]);
+    shop.apply_key("goes-on", json!({})).await;
+    shop.key_ready("goes-on").await;
+    kubectl(&["create", "namespace", "bank"]);
+    succeed(installed.helm(&["upgrade", RELEASE, CHART]).args(values));
+    bank.apply_key("once-more", json!({})).await;
+    bank.key_ready("once-more").await;
+    bank.delete_key("once-more").await;
+
+    // The way that docs/install.md says.
+    kubectl(&["delete", "namespace", "bank"]);
+    succeed(&mut installed.helm(&["upgrade", RELEASE, CHART, "--set", "replicaCount=1,watchNamespaces={shop}"]));
+    assert_eq!(installed.settings().watch_namespaces, ["shop"]);
     operator.stop().await.unwrap();
 }

@@ -9,6 +9,7 @@ mod support;
 mod application;
 mod clients;
 mod kms_http;
+mod leaving;
 mod outage;
 mod refusals;
 mod replicas;

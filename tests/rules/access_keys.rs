@@ -11,6 +11,7 @@ use cmk_operator::{
     },
     runtime::{
         credentials::{Credentialed, follow},
+        missing_namespaces::MissingNamespaces,
         triggers::Triggers,
     },
     server::freshness::WatchFreshness,
@@ -93,6 +94,7 @@ impl Replica {
             view: view.clone(),
             triggers: Triggers::default(),
             gone: Arc::new(Notify::new()),
+            missing: Arc::new(MissingNamespaces::new(world.operator_client().await)),
         };
         let (ready, mut listed) = watch::channel(false);
         let scopes = vec![Some(world.namespace.clone())];

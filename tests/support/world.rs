@@ -153,6 +153,16 @@ impl Operator {
         ended.expect("the operator did not panic")
     }
 
+    /// Tells it to stop, and waits until it has begun to: it is not ready any more, and serves for as long as it is told to.
+    pub async fn begin_to_stop(&self) {
+        self.stop.send_replace(true);
+        eventually("the operator to begin to stop", SOON, async || match self.readiness.get() {
+            false => Ok(()),
+            true => Err("it is ready".to_owned()),
+        })
+        .await;
+    }
+
     /// Ends it at once, in the middle of whatever it does.
     pub async fn crash(self) {
         self.task.abort();

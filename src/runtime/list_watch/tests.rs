@@ -1,4 +1,7 @@
-use std::sync::Mutex;
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 use futures::future::pending;
 use jiff::Timestamp;
@@ -65,6 +68,7 @@ fn broken() -> kube::Error {
 struct Script {
     answers: Mutex<VecDeque<Answer>>,
     asked: Arc<Mutex<Vec<String>>>,
+    missing: Arc<AtomicBool>,
 }
 
 impl Script {
@@ -120,6 +124,10 @@ impl Source<ConfigMap> for Script {
             answer => other(answer).await,
         }
     }
+
+    async fn is_missing(&self) -> bool {
+        self.missing.load(Ordering::Relaxed)
+    }
 }
 
 /// A watch that runs, and what can be seen of it.
@@ -128,13 +136,17 @@ struct Running {
     freshness: Freshness,
     asked: Arc<Mutex<Vec<String>>>,
     shown: Arc<Mutex<Vec<String>>>,
+    /// What it would list is gone.
+    missing: Arc<AtomicBool>,
 }
 
 impl Running {
     fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
         let clock = Arc::new(Paused(Instant::now()));
-        let running = Self { clock, freshness: Freshness::default(), asked: Arc::default(), shown: Arc::default() };
-        let script = Script { answers: Mutex::new(answers.into_iter().collect()), asked: running.asked.clone() };
+        let (asked, shown, missing) = Default::default();
+        let running = Self { clock, freshness: Freshness::default(), asked, shown, missing };
+        let (asked, missing) = (running.asked.clone(), running.missing.clone());
+        let script = Script { answers: Mutex::new(answers.into_iter().collect()), asked, missing };
         let watch = running.freshness.watch(running.clock.clone());
         let mut watch = ListWatch::new("things", script, ListParams::default(), watch, running.clock.clone());
         let shown = running.shown.clone();
@@ -272,6 +284,41 @@ async fn a_watch_that_died_is_behind_since_something_came_on_it_last() {
     let (asked, _, age) = running.until(302.0).await;
     assert_eq!((&*asked, age > 301.0), ("watch 6", true), "{age}");
     assert_eq!(running.until(315.0).await, seen("list , watch 5", SHOWN, 0.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_gone_is_empty_and_no_more_behind_than_what_is_there() {
+    for code in [403, 404] {
+        let refusals = |count| std::iter::repeat_n(Refuse(code), count);
+        let ends = Watch(vec![], End::Close(100));
+        let there = [LISTED, ends].into_iter().chain(refusals(20)).chain([LISTED, stays()]);
+        let running = Running::start(refusals(3).chain(there));
+        running.missing.store(true, Ordering::Relaxed);
+        let (asked, shown, age) = running.until(5.0).await;
+        assert_eq!((&*asked, age), ("list , list , list , list , watch 5", 0.0), "{code}");
+        // Init says that a list is asked for, not that one comes.
+        let empty = "Init, InitDone, ";
+        assert_eq!(shown, format!("Init, {empty}Init, Init, {SHOWN}"), "{code}: empty once");
+        assert_eq!(running.until(99.0).await, seen("", "", 0.0));
+        // Gone again: empty again. Then there again.
+        let (_, shown, age) = running.until(120.0).await;
+        assert!(
+            shown.starts_with(empty) && shown.matches("InitDone").count() == 1 && age < 2.0,
+            "{code}: {shown}, {age}"
+        );
+        let (_, shown, age) = running.until(160.0).await;
+        assert!(shown.ends_with(SHOWN) && age == 0.0, "{code}: {shown}, {age}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_failures_do_not_tell_that_something_is_gone() {
+    for answer in [Refuse(401), Refuse(500), Break] {
+        let running = Running::start(std::iter::repeat_n(answer, 100));
+        running.missing.store(true, Ordering::Relaxed);
+        let (_, shown, age) = running.until(20.0).await;
+        assert!(!shown.contains("InitDone") && age > 19.0, "{shown}, {age}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,7 @@ use crate::{
     cluster::Guarded,
     runtime::{
         credentials::{self, Credentialed},
+        missing_namespaces::MissingNamespaces,
         switches::on,
         watches,
     },
@@ -42,6 +43,7 @@ pub fn follow(
     parts: &Arc<Parts>,
     namespaces: Writer<PartialObjectMeta<Namespace>>,
     key_stores: Writer<Guarded<ClusterKeyStore>>,
+    missing: &Arc<MissingNamespaces>,
 ) -> Followed {
     let Parts { client, store, triggers, settings, access_keys, .. } = &**parts;
     let namespace = || settings.namespace.clone();
@@ -65,6 +67,7 @@ pub fn follow(
         view: access_keys.clone(),
         triggers: triggers.clone(),
         gone: access_key_gone,
+        missing: missing.clone(),
     };
     let (scopes, watches) = (settings.scopes(), parts.clone());
     let fresh_each = move || watches.watch_freshness();
@@ -72,7 +75,7 @@ pub fn follow(
     services.spawn(watches::namespaces(client.clone(), namespaces, triggers.clone(), fresh()));
     services.spawn(watches::key_stores(client.clone(), key_stores, triggers.clone(), stores_changed, fresh()));
     for scope in settings.scopes() {
-        services.spawn(watches::deliveries(client.clone(), scope, triggers.clone()));
+        services.spawn(watches::deliveries(client.clone(), scope, triggers.clone(), missing.clone()));
     }
     services.spawn(drop_idle_keys(store.clone()));
     followed
@@ -108,7 +111,7 @@ pub async fn become_ready(
     followed.all().await;
     for mut listed in listed {
         if listed.wait_for(|term| *term > 0).await.is_err() {
-            // Its drive has ended, and so will all.
+            // Its watch has ended, and so will all.
             pending::<()>().await;
         }
     }

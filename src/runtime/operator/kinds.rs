@@ -1,4 +1,5 @@
-//! The kinds that are driven: their watches, and what a pass over an object of each does.
+//! The kinds: their watches, which go on for as long as anything looks at what they show, and what a pass over an object of each
+//! does.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -17,14 +18,15 @@ use crate::{
     controller::{Context, access_key, customer_master_key, data_key},
     runtime::{
         drive::Drive,
+        missing_namespaces::MissingNamespaces,
+        object_watch::ObjectWatch,
         triggers::{Scope, Triggers, Watched},
-        watches,
     },
     server::freshness::WatchFreshness,
     store::{AccessKeyStore, KeyStore},
 };
 
-/// What the drives of all kinds heed.
+/// What the watches and drives of all kinds heed.
 #[derive(Clone)]
 pub struct Orders {
     /// Becomes another number when everything is to be listed anew.
@@ -35,37 +37,47 @@ pub struct Orders {
     pub stop: watch::Receiver<bool>,
 }
 
-/// All kinds, about to be driven.
+/// All kinds, about to be watched and driven.
 pub struct Kinds {
-    keys: Vec<Drive<CustomerMasterKey>>,
-    data_keys: Vec<Drive<DataKey>>,
-    access_keys: Vec<Drive<AccessKey>>,
+    keys: Vec<Driven<CustomerMasterKey>>,
+    data_keys: Vec<Driven<DataKey>>,
+    access_keys: Vec<Driven<AccessKey>>,
     /// The way to their controllers.
     pub triggers: Triggers,
     /// Each becomes the number of the term for which a kind has been listed in a scope.
     pub listed: Vec<watch::Receiver<u64>>,
 }
 
+/// One kind in one scope.
+struct Driven<K: Resource<DynamicType = ()> + Clone + Debug + 'static> {
+    watch: ObjectWatch<K>,
+    drive: Drive<K>,
+}
+
+/// Who watches, for ever, and who drives, until it is told to stop and its passes have ended.
+struct Tasks<'a> {
+    services: &'a mut JoinSet<()>,
+    drives: JoinSet<()>,
+}
+
 impl Kinds {
     /// Prepares their watches.
     pub fn prepare(
-        client: &Client,
+        reach: (&Client, &Arc<MissingNamespaces>),
         settings: &Settings,
         orders: &Orders,
         watch_freshness: impl Fn() -> WatchFreshness,
     ) -> Self {
-        let mut listed = Vec::new();
         // The endpoint answers from the keys alone.
         let unasked = WatchFreshness::unasked;
-        let (keys, watched_keys) =
-            prepare(customer_master_key::KIND, client, settings, orders, &mut listed, watch_freshness);
-        let (data_keys, watched_data_keys) = prepare(data_key::KIND, client, settings, orders, &mut listed, unasked);
-        let (access_keys, watched_access_keys) =
-            prepare(access_key::KIND, client, settings, orders, &mut listed, unasked);
+        let keys = prepare(customer_master_key::KIND, reach, settings, orders, watch_freshness);
+        let data_keys = prepare(data_key::KIND, reach, settings, orders, unasked);
+        let access_keys = prepare(access_key::KIND, reach, settings, orders, unasked);
+        let listed = listed(&keys).chain(listed(&data_keys)).chain(listed(&access_keys)).collect();
         let triggers = Triggers {
-            keys: Arc::new(watched_keys),
-            data_keys: Arc::new(watched_data_keys),
-            access_keys: Arc::new(watched_access_keys),
+            keys: Arc::new(watched(&keys)),
+            data_keys: Arc::new(watched(&data_keys)),
+            access_keys: Arc::new(watched(&access_keys)),
         };
         Self { keys, data_keys, access_keys, triggers, listed }
     }
@@ -83,60 +95,76 @@ impl Kinds {
         Views { namespaces, scopes, keys, data_keys, key_stores }
     }
 
-    /// Begins to drive them. Each drive ends when it is told to and its passes have ended.
-    pub fn drive<C, S>(self, context: &Arc<Context<C, S>>, delivery: &access_key::Delivery) -> JoinSet<()>
+    /// Begins to watch them, for ever, and to drive them. Each drive ends when it is told to and its passes have ended.
+    pub fn begin<C, S>(
+        self,
+        services: &mut JoinSet<()>,
+        context: &Arc<Context<C, S>>,
+        delivery: &access_key::Delivery,
+    ) -> JoinSet<()>
     where
         C: Cluster + Objects<AccessKey> + ServiceAccounts,
         S: KeyStore + AccessKeyStore,
     {
         let Self { keys, data_keys, access_keys, triggers, .. } = self;
-        let mut drives = JoinSet::new();
-        keys.into_iter().for_each(|drive| drive_keys(&mut drives, drive, context, &triggers));
-        data_keys.into_iter().for_each(|drive| drive_data_keys(&mut drives, drive, context, &triggers));
-        access_keys.into_iter().for_each(|drive| drive_access_keys(&mut drives, drive, context, delivery));
-        drives
+        let mut tasks = Tasks { services, drives: JoinSet::new() };
+        keys.into_iter().for_each(|kind| begin_keys(&mut tasks, kind, context, &triggers));
+        data_keys.into_iter().for_each(|kind| begin_data_keys(&mut tasks, kind, context, &triggers));
+        access_keys.into_iter().for_each(|kind| begin_access_keys(&mut tasks, kind, context, delivery));
+        tasks.drives
     }
 }
 
-/// The drives of a kind, a scope each, and what they have shown.
+/// A kind, in each scope.
 fn prepare<K>(
     kind: &'static str,
-    client: &Client,
+    (client, missing): (&Client, &Arc<MissingNamespaces>),
     settings: &Settings,
     orders: &Orders,
-    listed: &mut Vec<watch::Receiver<u64>>,
     freshness: impl Fn() -> WatchFreshness,
-) -> (Vec<Drive<K>>, Vec<Watched<K>>)
+) -> Vec<Driven<K>>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + 'static,
 {
     let Orders { term, leads, stop } = orders;
     let one = |scope| {
         let writer = Writer::default();
-        let (watched, requests) = Watched::new(Clone::clone(&scope), writer.as_reader());
-        let (lists, listed_once) = watch::channel(0);
-        listed.push(listed_once);
+        let (watched, requests) = Watched::new(scope, writer.as_reader());
+        let (lists, listed) = watch::channel(0);
         let drive = Drive {
             kind,
-            api: watches::api(client, &scope),
             store: writer.as_reader(),
-            writer,
             requests,
             concurrency: settings.concurrency,
-            freshness: freshness(),
-            term: term.clone(),
-            listed: lists,
+            listed,
             may_work: leads.clone(),
             stop: stop.clone(),
         };
-        (drive, watched)
+        let (client, missing, freshness) = (client.clone(), missing.clone(), freshness());
+        let watch =
+            ObjectWatch { kind, client, watched, writer, missing, freshness, term: term.clone(), listed: lists };
+        Driven { watch, drive }
     };
-    settings.scopes().into_iter().map(one).unzip()
+    settings.scopes().into_iter().map(one).collect()
 }
 
-fn drive_keys<C: Cluster, S: KeyStore>(
-    drives: &mut JoinSet<()>,
-    drive: Drive<CustomerMasterKey>,
+fn listed<K>(kinds: &[Driven<K>]) -> impl Iterator<Item = watch::Receiver<u64>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + 'static,
+{
+    kinds.iter().map(|kind| kind.drive.listed.clone())
+}
+
+fn watched<K>(kinds: &[Driven<K>]) -> Vec<Watched<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + 'static,
+{
+    kinds.iter().map(|kind| kind.watch.watched.clone()).collect()
+}
+
+fn begin_keys<C: Cluster, S: KeyStore>(
+    tasks: &mut Tasks<'_>,
+    kind: Driven<CustomerMasterKey>,
     context: &Arc<Context<C, S>>,
     triggers: &Triggers,
 ) {
@@ -150,7 +178,8 @@ fn drive_keys<C: Cluster, S: KeyStore>(
             outcome
         }
     };
-    drives.spawn(drive.run(context.clone(), pass, move |object| match object {
+    tasks.drives.spawn(kind.drive.run(context.clone(), pass));
+    tasks.services.spawn(kind.watch.run(move |object| match object {
         Some(object) => {
             gone.data_keys_of(&object.namespace().unwrap_or_default(), &object.name_any());
             gone.adopters();
@@ -159,16 +188,17 @@ fn drive_keys<C: Cluster, S: KeyStore>(
     }));
 }
 
-fn drive_data_keys<C: Cluster, S: KeyStore>(
-    drives: &mut JoinSet<()>,
-    drive: Drive<DataKey>,
+fn begin_data_keys<C: Cluster, S: KeyStore>(
+    tasks: &mut Tasks<'_>,
+    kind: Driven<DataKey>,
     context: &Arc<Context<C, S>>,
     triggers: &Triggers,
 ) {
     let pass = |context: Arc<Context<C, S>>, object| async move { data_key::reconcile(&context, object).await };
+    tasks.drives.spawn(kind.drive.run(context.clone(), pass));
     // Its Secret is the garbage collector's business; the key that it was under may be waiting for it to go.
     let triggers = triggers.clone();
-    drives.spawn(drive.run(context.clone(), pass, move |object| match object.map(|object| &object.0) {
+    tasks.services.spawn(kind.watch.run(move |object| match object.map(|object| &object.0) {
         Some(Ok(data_key)) => {
             let own = data_key.namespace().unwrap_or_default();
             let (namespace, name) = data_key.spec.master(&own);
@@ -178,9 +208,9 @@ fn drive_data_keys<C: Cluster, S: KeyStore>(
     }));
 }
 
-fn drive_access_keys<C, S>(
-    drives: &mut JoinSet<()>,
-    drive: Drive<AccessKey>,
+fn begin_access_keys<C, S>(
+    tasks: &mut Tasks<'_>,
+    kind: Driven<AccessKey>,
     context: &Arc<Context<C, S>>,
     delivery: &access_key::Delivery,
 ) where
@@ -192,6 +222,7 @@ fn drive_access_keys<C, S>(
         let delivery = delivery.clone();
         async move { access_key::reconcile(&context, &delivery, object).await }
     };
+    tasks.drives.spawn(kind.drive.run(context.clone(), pass));
     // Its Secret is the garbage collector's business, its record that of `credentials::tidy`.
-    drives.spawn(drive.run(context.clone(), pass, |_| {}));
+    tasks.services.spawn(kind.watch.run(|_| {}));
 }

@@ -34,7 +34,7 @@ pub struct Election {
 pub struct Leadership {
     /// Becomes true when there is something to lead with.
     pub ready: watch::Receiver<bool>,
-    /// Has the drives list everything anew. A watch that died silently is noticed only after minutes, and what it last showed
+    /// Has the watches list everything anew. A watch that died silently is noticed only after minutes, and what it last showed
     /// may not be what another replica has acted on since.
     pub term: watch::Sender<u64>,
     /// Each becomes the number of the term for which a kind has been listed.
@@ -91,7 +91,7 @@ impl Leadership {
         let all = async {
             for mut listed in self.listed.iter().cloned() {
                 if listed.wait_for(|listed| *listed >= term).await.is_err() {
-                    // Its drive has ended, and so will all.
+                    // Its watch has ended, and so will all.
                     pending::<()>().await;
                 }
             }

@@ -26,6 +26,7 @@ use super::{
     arguments::{KeyMetrics, RunArguments},
     kms_endpoint::{KmsListeners, KmsSettings},
     metrics::Metrics,
+    missing_namespaces::MissingNamespaces,
     switches::{on, while_on},
     triggers::Scope,
 };
@@ -139,16 +140,17 @@ pub async fn operate(
     let (term, terms) = watch::channel(1);
     let (leads, led) = watch::channel(false);
     let orders = Orders { term: terms, leads: led.clone(), stop: stop.clone() };
+    let missing = Arc::new(MissingNamespaces::new(surroundings.client.clone()));
     let freshness = Freshness::default();
-    let kinds =
-        Kinds::prepare(&surroundings.client, &settings, &orders, || freshness.watch(surroundings.clock.clone()));
+    let fresh = || freshness.watch(surroundings.clock.clone());
+    let kinds = Kinds::prepare((&surroundings.client, &missing), &settings, &orders, fresh);
     let (namespaces, key_stores) = (Writer::default(), Writer::default());
     let views = kinds.views(settings.scopes(), namespaces.as_reader(), key_stores.as_reader());
     let parts = Arc::new(Parts::assemble(settings, &surroundings, views, kinds.triggers.clone(), freshness).await?);
 
     // What never ends by itself.
     let mut services = JoinSet::new();
-    let followed = Arc::new(follow(&mut services, &parts, namespaces, key_stores));
+    let followed = Arc::new(follow(&mut services, &parts, namespaces, key_stores, &missing));
     let (filled, ready) = watch::channel(false);
     let readiness = surroundings.readiness;
     let listed = kinds.listed.clone();
@@ -167,7 +169,7 @@ pub async fn operate(
     // What ends when it is told to.
     let (authority, kms_ca) = watch::channel(None);
     let delivery = access_key::Delivery { url: parts.settings.kms_url.clone(), ca: kms_ca };
-    let passes = kinds.drive(&parts.context, &delivery);
+    let passes = kinds.begin(&mut services, &parts.context, &delivery);
     let when = (ready.clone(), stop.clone());
     let serving = serve(&mut services, &parts, surroundings.kms, authority, &readiness, when).await?;
     let (retire, retired) = watch::channel(false);
