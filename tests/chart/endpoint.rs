@@ -1,6 +1,19 @@
 //! The names of the endpoint: its Service, what access keys say, and what is in the certificate.
 
+use std::{net::SocketAddr, sync::Arc};
+
+use clap::Parser;
+use cmk_operator::runtime::{
+    admin::{self, Admin},
+    arguments::{Arguments, Command},
+    kms_endpoint::KmsListeners,
+    log_levels::LogLevels,
+};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::helm::{Helm, objects, only, operator_arguments, values_file};
 
@@ -66,14 +79,41 @@ fn addresses_are_in_the_certificate_as_addresses() {
     assert_eq!((&spec["dnsNames"], &spec["ipAddresses"]), (&Value::Null, &json!(["192.0.2.1"])));
 }
 
+/// The addresses to listen on, with these arguments of Helm's.
+fn listeners(arguments: &[&str]) -> Vec<String> {
+    let rendered = objects(&Helm::Four.template(arguments));
+    let arguments = operator_arguments(only(&rendered, "Deployment"));
+    arguments.into_iter().filter(|argument| argument.contains("-listen=")).collect()
+}
+
 #[test]
 fn both_listeners_are_where_the_cluster_has_its_addresses() {
-    let listeners = |arguments: &[&str]| {
-        let rendered = objects(&Helm::Four.template(arguments));
-        let arguments = operator_arguments(only(&rendered, "Deployment"));
-        arguments.into_iter().filter(|argument| argument.contains("-listen=")).collect::<Vec<_>>()
-    };
     assert_eq!(listeners(&[]), ["--admin-listen=0.0.0.0:8080", "--kms-listen=0.0.0.0:8443"]);
-    let ipv6 = listeners(&["--set", "listenAddress=[::]"]);
+    let ipv6 = listeners(&["--values", &values_file("ipv6")]);
     assert_eq!(ipv6, ["--admin-listen=[::]:8080", "--kms-listen=[::]:8443"]);
+}
+
+/// On a node of both families, `[::]` is for both; and the pod itself is known by either address.
+#[tokio::test]
+async fn what_listens_for_ipv6_is_reached_by_ipv4_too() {
+    let arguments = listeners(&["--values", &values_file("ipv6")]);
+    let any_port = arguments.iter().map(|argument| argument.replace(":8080", ":0").replace(":8443", ":0"));
+    let line = ["cmk-operator".to_owned(), "run".to_owned()].into_iter().chain(any_port);
+    let Command::Run(run) = Arguments::parse_from(line).command else { panic!("{arguments:?}") };
+    let kms = KmsListeners::open(&run.kms).await.unwrap().tls.unwrap();
+    let admin = admin::listen(run.admin_listen.unwrap()).await.unwrap();
+    let (kms_port, admin_port) = (kms.local_addr().unwrap().port(), admin.local_addr().unwrap().port());
+    let (levels, _filter) = LogLevels::begin("info").unwrap();
+    let answers = Admin { readiness: Default::default(), metrics: Arc::default(), levels };
+    let serving = tokio::spawn(admin::serve(admin, answers));
+    for address in ["127.0.0.1", "::1"] {
+        let address = address.parse().unwrap();
+        TcpStream::connect(SocketAddr::new(address, kms_port)).await.unwrap();
+        let mut stream = TcpStream::connect(SocketAddr::new(address, admin_port)).await.unwrap();
+        stream.write_all(b"GET /loglevel HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("info\n"), "{address}: {answer}");
+    }
+    serving.abort();
 }

@@ -233,6 +233,8 @@ async fn rule_7_records_and_root_key_are_changed_by_the_operator_alone() {
         secret(&named("key"), metadata::KEY_RECORD_TYPE).await,
         secret(&named("alias"), metadata::ALIAS_TYPE).await,
         secret(metadata::ROOT_KEY_SECRET, metadata::ROOT_KEY_TYPE).await,
+        // Root keys that the operator is given as files, under a name of the administrator's choice.
+        secret(&named("root-keys"), metadata::ROOT_KEY_TYPE).await,
     ];
     let params = PatchParams::default();
     for record in &records {
