@@ -266,7 +266,9 @@ async fn rule_7_records_and_root_key_are_changed_by_the_operator_alone() {
     }
     // The operator may, and everybody with other Secrets.
     for record in &records {
-        merge(&own, &record.name_any(), json!({"stringData": {"record": "{ }"}})).await;
+        let mut changed = record.clone();
+        changed.string_data = Some([("record".to_owned(), "{ }".to_owned())].into());
+        own.replace(&record.name_any(), &PostParams::default(), &changed).await.unwrap();
         own.delete(&record.name_any(), &DeleteParams::default()).await.unwrap();
     }
     let stray = secret(&named("another"), "Opaque").await.name_any();
