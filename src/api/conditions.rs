@@ -118,6 +118,8 @@ pub mod reason {
     pub const FOREIGN_CIPHERTEXT: &str = "ForeignCiphertext";
     /// A ciphertext in `spec.ciphertextBlob` that the key does not decrypt, or of another length.
     pub const INVALID_CIPHERTEXT: &str = "InvalidCiphertext";
+    /// Only the Secret has the ciphertext, and not its plaintext: nothing shows that it was ever delivered (rule 18).
+    pub const PLAINTEXT_WITHHELD: &str = "PlaintextWithheld";
     /// The data key is there; its Secret is being written.
     pub const DELIVERING: &str = "Delivering";
     /// A Secret of that name exists and is not this DataKey's (rule 14).

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -22,6 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, time::timeout};
 
 use super::{log_levels::LogLevels, metrics::Metrics};
+use crate::server::staleness::Contact;
 
 /// How long a client may take to send its request, and as long again for a body: the endpoint answers short questions.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,20 +33,34 @@ const MAX_LEVELS: usize = 4096;
 /// The type of /metrics.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Whether the operator does its work: the root key is there and every watch has shown what exists.
-#[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+/// Whether the operator does its work: the root key is there, every watch has shown what exists, and the KMS endpoint, if it
+/// has one, refuses nobody for not knowing what the API server knows.
+#[derive(Clone, Default)]
+pub struct Readiness {
+    is_ready: Arc<AtomicBool>,
+    contact: Arc<OnceLock<Arc<Contact>>>,
+}
 
 impl Readiness {
     /// Says that it does, or does no more.
     pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Release);
+        self.is_ready.store(ready, Ordering::Release);
+    }
+
+    /// From now on it is not ready either when this says that it is cut off: another replica may not be.
+    pub fn depends_on(&self, contact: Arc<Contact>) {
+        // There is one endpoint, and it is told once.
+        let _ = self.contact.set(contact);
     }
 
     /// Whether it does.
     #[must_use]
     pub fn get(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.is_ready.load(Ordering::Acquire) && !self.is_cut_off()
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.contact.get().is_some_and(|contact| !contact.is_fresh())
     }
 }
 
@@ -105,6 +120,9 @@ async fn answer(request: Request<Incoming>, admin: &Admin, peer: IpAddr) -> Resp
     match request.uri().path() {
         "/livez" => text(StatusCode::OK, "ok\n"),
         "/readyz" if admin.readiness.get() => text(StatusCode::OK, "ok\n"),
+        "/readyz" if admin.readiness.is_cut_off() => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "cut off from the API server for longer than --max-staleness\n")
+        }
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "starting, or stopping\n"),
         "/metrics" => response(StatusCode::OK, admin.metrics.render(), OPEN_METRICS),
         _ => text(StatusCode::NOT_FOUND, "see /livez, /readyz, /metrics and /loglevel\n"),

@@ -4,29 +4,24 @@ use std::{collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::ServiceAccount};
-use kube::{
-    Client, Resource, ResourceExt,
-    core::PartialObjectMeta,
-    runtime::{
-        WatchStreamExt,
-        watcher::{Event, watcher},
-    },
-};
+use kube::{Client, Resource, ResourceExt, core::PartialObjectMeta, runtime::watcher::Event};
 use tokio::{
     sync::{Notify, watch},
     time::sleep,
 };
 
 use super::{
+    list_watch::list_and_watch,
     switches::on,
     triggers::{Scope, Triggers},
-    watches::{SecretEvent, api, config, persistent, secrets},
+    watches::{Listed as Switch, SecretEvent, api, secrets, selection},
 };
 use crate::{
     access_keys::{AccessKeyView, Listed, Subject},
     api::{AccessKey, metadata},
     cluster::{Cluster, Objects, Secrets},
     controller::{Context, access_key::leftovers},
+    server::freshness::WatchFreshness,
     store::{
         AccessKeyStore,
         embedded::{EmbeddedStore, inspect::access_key_owner},
@@ -56,13 +51,14 @@ pub async fn follow<S: Secrets>(
     scopes: Vec<Scope>,
     fed: Credentialed<S>,
     ready: watch::Sender<bool>,
+    watch_freshness: impl Fn() -> WatchFreshness,
 ) {
     let mut watches: Vec<BoxFuture<'_, ()>> = Vec::new();
     let mut listed = Vec::new();
     let mut switch = || {
         let (sender, receiver) = watch::channel(false);
         listed.push(receiver);
-        sender
+        (watch_freshness(), sender)
     };
     watches.push(records(client.clone(), namespace, &fed, switch()).boxed());
     for scope in scopes {
@@ -80,7 +76,7 @@ pub async fn follow<S: Secrets>(
 }
 
 /// Watches the records of access keys.
-async fn records<S: Secrets>(client: Client, namespace: String, fed: &Credentialed<S>, ready: watch::Sender<bool>) {
+async fn records<S: Secrets>(client: Client, namespace: String, fed: &Credentialed<S>, listed: Switch) {
     let Credentialed { store, view, triggers, .. } = fed;
     let tell = |(namespace, name): (String, String)| triggers.access_key(&namespace, &name);
     let seen = |event: SecretEvent| match event {
@@ -101,7 +97,7 @@ async fn records<S: Secrets>(client: Client, namespace: String, fed: &Credential
             store.note_all_access_keys(&names).into_iter().for_each(tell);
         }
     };
-    secrets("access keys", client, namespace, metadata::ACCESS_KEY_TYPE, seen, ready).await;
+    secrets("access keys", client, namespace, metadata::ACCESS_KEY_TYPE, seen, listed).await;
 }
 
 /// Watches the objects of a kind that access keys depend on, without their contents.
@@ -110,7 +106,7 @@ async fn objects<K, S>(
     client: &Client,
     scope: Scope,
     fed: &Credentialed<S>,
-    ready: watch::Sender<bool>,
+    (freshness, ready): Switch,
 ) where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Send + Sync + 'static,
 {
@@ -119,9 +115,9 @@ async fn objects<K, S>(
         Subject::ServiceAccount => triggers.access_keys_of(namespace, name),
         Subject::AccessKey => gone.notify_one(),
     };
-    let events = watcher(api::<PartialObjectMeta<K>>(client, &scope), config());
-    let events = events.modify(|object| object.managed_fields_mut().clear());
-    let mut events = std::pin::pin!(persistent("what access keys depend on", events));
+    let api = api::<PartialObjectMeta<K>>(client, &scope);
+    let events = list_and_watch("what access keys depend on", api, selection(), freshness);
+    let mut events = std::pin::pin!(events.map(|event| event.modify(|object| object.managed_fields_mut().clear())));
     let mut listed: Listed = HashMap::new();
     while let Some(event) = events.next().await {
         match event {

@@ -19,7 +19,7 @@ use kube::{
         WatchStreamExt, applier,
         controller::{Action, Config, Error, trigger_self},
         reflector::{ObjectRef, Store, store::Writer},
-        watcher::{self, watcher},
+        watcher,
     },
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -27,15 +27,17 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
+    list_watch::list_and_watch,
     metrics::{KindLabels, PassLabels},
     switches::{begun_for_each, off, on, while_on},
     triggers::Requests,
-    watches::{config, persistent},
+    watches::selection,
 };
 use crate::{
     api::conditions::{self, Standing, reason},
     cluster::{Cluster, Guarded, Objects},
     controller::{Context, Outcome, PassError, announce, news},
+    server::freshness::WatchFreshness,
     store::KeyStore,
     trace::{self, KeyValue, Span},
 };
@@ -58,6 +60,8 @@ pub struct Drive<K: Resource<DynamicType = ()> + Clone + Debug + 'static> {
     pub requests: Requests<K>,
     /// How many passes at a time.
     pub concurrency: u16,
+    /// Is told how the watch stands.
+    pub freshness: WatchFreshness,
     /// When this becomes another number, everything is listed anew.
     pub term: watch::Receiver<u64>,
     /// Is told for which number the store has been filled. Not `Store::wait_until_ready`, which wakes one task only, and
@@ -86,12 +90,13 @@ where
         S: KeyStore,
         F: Future<Output = Result<Outcome, PassError>> + Send + 'static,
     {
-        let Self { kind, api, writer, store, mut requests, concurrency, term, listed, may_work, stop } = self;
+        let Self { kind, api, writer, store, mut requests, concurrency, freshness, term, listed, may_work, stop } =
+            self;
         let listing = Arc::new(AtomicU64::default());
         let lists = listing.clone();
         let objects = begun_for_each(term, move |term| {
             lists.store(term, Ordering::Relaxed);
-            persistent(kind, watcher(api.clone(), config())).boxed()
+            list_and_watch(kind, api.clone(), selection(), freshness.clone()).boxed()
         });
         let objects = objects.map(Ok::<_, watcher::Error>).reflect(writer);
         let begun = listed.subscribe();

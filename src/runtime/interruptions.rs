@@ -1,5 +1,5 @@
 //! What is logged of a watch that fails: the first failure, any other failure, the same one once a minute, and the end of it.
-//! A watch is tried again every second, so that what changed meanwhile is seen soon, and all of them fail together.
+//! A watch is tried again within two seconds, so that what changed meanwhile is seen soon, and all of them fail together.
 
 use std::time::{Duration, Instant};
 

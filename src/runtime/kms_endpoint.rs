@@ -4,23 +4,21 @@ use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time
 
 use futures::{StreamExt, future::join};
 use k8s_openapi::api::core::v1::Secret;
-use kube::{
-    Api, Client,
-    core::PartialObjectMeta,
-    runtime::watcher::{self, watcher},
-};
+use kube::{Api, Client, core::PartialObjectMeta};
 use tokio::{net::TcpListener, sync::watch, time::sleep};
 
 use super::{
     arguments::{KmsArguments, RunArguments},
+    list_watch::list_and_watch,
     switches::on,
-    watches::persistent,
+    watches::selection,
 };
 use crate::{
     clock::Clock,
     cluster::KubeCluster,
     server::{
         endpoint::Endpoint,
+        freshness::WatchFreshness,
         limits::Limits,
         listener::{self, Serving},
         metrics::EndpointMetrics,
@@ -184,8 +182,10 @@ impl Certificate {
 
 async fn keep(mut made: SelfMade<KubeCluster>, client: Client, namespace: &str) {
     let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client, namespace);
-    let config = watcher::Config::default().fields(&format!("metadata.name={}", self_made::SECRET));
-    let mut events = std::pin::pin!(persistent("the certificate of the KMS endpoint", watcher(api, config)));
+    let (selected, freshness) =
+        (selection().fields(&format!("metadata.name={}", self_made::SECRET)), WatchFreshness::unasked());
+    let events = list_and_watch("the certificate of the KMS endpoint", api, selected, freshness);
+    let mut events = std::pin::pin!(events);
     loop {
         tokio::select! {
             _ = events.next() => {}

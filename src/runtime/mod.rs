@@ -10,6 +10,7 @@ mod interruptions;
 mod key_stores;
 pub mod kms_endpoint;
 pub mod leader_election;
+mod list_watch;
 pub mod log_levels;
 pub mod metrics;
 pub mod operator;

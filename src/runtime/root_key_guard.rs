@@ -5,25 +5,22 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{
-    Api, Client, ResourceExt,
-    core::PartialObjectMeta,
-    runtime::watcher::{self, Event, watcher},
-};
+use kube::{Api, Client, ResourceExt, core::PartialObjectMeta, runtime::watcher::Event};
 
-use super::watches::persistent;
+use super::{list_watch::list_and_watch, watches::selection};
 use crate::{
     api::{conditions::reason, metadata},
     cluster::{Cluster, EventNote, WipedSecret},
     crypto::RootKeyRing,
+    server::freshness::WatchFreshness,
     store::embedded::root_key,
 };
 
 /// Guards the root key for ever.
 pub async fn guard<C: Cluster>(client: Client, namespace: String, cluster: C, ring: Arc<RootKeyRing>) {
     let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client, &namespace);
-    let config = watcher::Config::default().fields(&format!("metadata.name={}", metadata::ROOT_KEY_SECRET));
-    let mut events = std::pin::pin!(persistent("the root key", watcher(api, config)));
+    let selected = selection().fields(&format!("metadata.name={}", metadata::ROOT_KEY_SECRET));
+    let mut events = std::pin::pin!(list_and_watch("the root key", api, selected, WatchFreshness::unasked()));
     let mut listed = false;
     while let Some(event) = events.next().await {
         match event {

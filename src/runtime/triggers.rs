@@ -123,6 +123,12 @@ impl Triggers {
         }
     }
 
+    /// Look at everything again that is delivered as a Secret in a scope.
+    pub fn all_delivered(&self, scope: &Scope) {
+        self.data_keys.iter().filter(|w| w.scope == *scope).for_each(|watched| request_where(watched, |_| true));
+        self.access_keys.iter().filter(|w| w.scope == *scope).for_each(|watched| request_where(watched, |_| true));
+    }
+
     /// Look at every data key again.
     pub fn all_data_keys(&self) {
         for watched in self.data_keys.iter() {

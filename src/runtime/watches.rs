@@ -1,33 +1,35 @@
 //! The watches that feed what the controllers see, beside the objects' own.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
-    collections::{HashMap, HashSet},
-    future::ready,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
-    time::Instant,
 };
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Client, ResourceExt,
+    api::ListParams,
     core::PartialObjectMeta,
     runtime::{
-        WatchStreamExt,
         reflector::{Store, store::Writer},
-        watcher::{self, Event, watcher},
+        watcher::Event,
     },
 };
 use tokio::sync::watch;
 
 use super::{
-    interruptions::Interruptions,
+    list_watch::list_and_watch,
     triggers::{Scope, Triggers},
 };
 use crate::{
     api::{ClusterKeyStore, KeyStoreRef, metadata},
     cluster::{Guarded, Secrets},
     kms::KeyRecord,
+    server::freshness::WatchFreshness,
     store::{AliasClaim, embedded::EmbeddedStore},
 };
 
@@ -37,8 +39,8 @@ use crate::{
 const PAGE: u32 = 100;
 
 /// How all watches begin.
-pub fn config() -> watcher::Config {
-    watcher::Config::default().page_size(PAGE)
+pub fn selection() -> ListParams {
+    ListParams::default().limit(PAGE)
 }
 
 /// An Api for a scope.
@@ -52,32 +54,8 @@ where
     }
 }
 
-/// A watch whose failures are logged, and which is then tried again, for ever.
-pub fn persistent<K>(
-    what: &'static str,
-    stream: impl Stream<Item = watcher::Result<Event<K>>> + Send,
-) -> impl Stream<Item = Event<K>> + Send
-where
-    K: Send,
-{
-    let mut interruptions = Interruptions::default();
-    stream.default_backoff().filter_map(move |event| {
-        match &event {
-            Err(error) if interruptions.failed(&error.to_string(), Instant::now()) => {
-                tracing::warn!(%error, "the watch of {what} was interrupted; it is tried again, and this said once a minute");
-            }
-            Err(error) => tracing::debug!(%error, "the watch of {what} was interrupted"),
-            // It says that a list is asked for, not that one comes.
-            Ok(Event::Init) => {}
-            Ok(_) => {
-                if let Some(failures) = interruptions.went_on() {
-                    tracing::info!(failures, "the watch of {what} goes on");
-                }
-            }
-        }
-        ready(event.ok())
-    })
-}
+/// How a watch tells that it has listed everything: whether that is what there is, and that it has for the first time.
+pub type Listed = (WatchFreshness, watch::Sender<bool>);
 
 /// Watches the key records, and tells whose key changed.
 pub async fn records<S: Secrets>(
@@ -85,7 +63,7 @@ pub async fn records<S: Secrets>(
     namespace: String,
     store: Arc<EmbeddedStore<S>>,
     triggers: Triggers,
-    ready: watch::Sender<bool>,
+    (freshness, ready): Listed,
 ) {
     let tell = |owner: Option<(String, String)>| {
         owner.into_iter().for_each(|(namespace, name)| triggers.key(&namespace, &name));
@@ -108,7 +86,7 @@ pub async fn records<S: Secrets>(
         }
         SecretEvent::Exactly(names) => store.note_all(&names).into_iter().for_each(|owner| tell(Some(owner))),
     };
-    secrets("key records", client, namespace, metadata::KEY_RECORD_TYPE, seen, ready).await;
+    secrets("key records", client, namespace, metadata::KEY_RECORD_TYPE, seen, (freshness, ready)).await;
 }
 
 /// Tells who waits for a key that is another object's, or was: whoever wants to adopt it, once it is let go or its
@@ -128,7 +106,7 @@ pub async fn aliases<S: Secrets>(
     namespace: String,
     store: Arc<EmbeddedStore<S>>,
     triggers: Triggers,
-    ready: watch::Sender<bool>,
+    listed: Listed,
 ) {
     let tell = |claim: AliasClaim| triggers.alias(&claim.slot.namespace, &claim.slot.alias);
     let seen = |event: SecretEvent| match event {
@@ -139,7 +117,7 @@ pub async fn aliases<S: Secrets>(
         }
         SecretEvent::Exactly(names) => store.note_all_aliases(&names).into_iter().for_each(tell),
     };
-    secrets("aliases", client, namespace, metadata::ALIAS_TYPE, seen, ready).await;
+    secrets("aliases", client, namespace, metadata::ALIAS_TYPE, seen, listed).await;
 }
 
 /// What a watch of Secrets tells.
@@ -159,13 +137,11 @@ pub async fn secrets(
     namespace: String,
     type_: &str,
     seen: impl Fn(SecretEvent),
-    ready: watch::Sender<bool>,
+    (freshness, ready): Listed,
 ) {
-    let config = config().fields(&format!("type={type_}"));
-    let events = watcher(Api::<Secret>::namespaced(client, &namespace), config).modify(|secret| {
-        secret.managed_fields_mut().clear();
-    });
-    let mut events = std::pin::pin!(persistent(what, events));
+    let secrets = Api::<Secret>::namespaced(client, &namespace);
+    let events = list_and_watch(what, secrets, selection().fields(&format!("type={type_}")), freshness);
+    let mut events = std::pin::pin!(events.map(|event| event.modify(|secret| secret.managed_fields_mut().clear())));
     let mut listed = HashSet::new();
     while let Some(event) = events.next().await {
         match event {
@@ -191,9 +167,10 @@ pub async fn key_stores(
     mut writer: Writer<Guarded<ClusterKeyStore>>,
     triggers: Triggers,
     changed: watch::Sender<()>,
+    freshness: WatchFreshness,
 ) {
-    let events = watcher(Api::<Guarded<ClusterKeyStore>>::all(client), config());
-    let mut events = std::pin::pin!(persistent("key stores", events));
+    let stores = Api::<Guarded<ClusterKeyStore>>::all(client);
+    let mut events = std::pin::pin!(list_and_watch("key stores", stores, selection(), freshness));
     let mut seen = Declarations::default();
     while let Some(event) = events.next().await {
         writer.apply_watcher_event(&event);
@@ -247,31 +224,75 @@ impl Declarations {
 
 /// Watches namespaces: whether they are made anew, go away, may adopt keys, or have the labels that a key is shared
 /// with.
-pub async fn namespaces(client: Client, mut writer: Writer<PartialObjectMeta<Namespace>>, triggers: Triggers) {
-    let events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config())
-        .modify(|namespace| namespace.managed_fields_mut().clear());
-    let mut events = std::pin::pin!(persistent("namespaces", events));
+pub async fn namespaces(
+    client: Client,
+    mut writer: Writer<PartialObjectMeta<Namespace>>,
+    triggers: Triggers,
+    freshness: WatchFreshness,
+) {
+    let namespaces = Api::<PartialObjectMeta<Namespace>>::all(client);
+    let events = list_and_watch("namespaces", namespaces, selection(), freshness);
+    let mut events = std::pin::pin!(events.map(|event| event.modify(|object| object.managed_fields_mut().clear())));
+    let shown = writer.as_reader();
+    let mut is_first = true;
     while let Some(event) = events.next().await {
+        let before = if let Event::InitDone = &event { shown.state() } else { Vec::new() };
         writer.apply_watcher_event(&event);
-        if let Event::Apply(namespace) | Event::Delete(namespace) = &event {
-            triggers.namespace(&namespace.name_any());
-        }
-        // After an interruption any label may have changed.
-        if let Event::InitDone = &event {
-            triggers.all_data_keys();
+        match &event {
+            Event::Apply(namespace) | Event::Delete(namespace) => triggers.namespace(&namespace.name_any()),
+            // Before the first list is complete nothing was looked at.
+            Event::InitDone if std::mem::take(&mut is_first) => {}
+            Event::InitDone => {
+                changed_meanwhile(&before, &shown.state()).iter().for_each(|name| triggers.namespace(name));
+            }
+            Event::Init | Event::InitApply(_) => {}
         }
     }
+}
+
+/// The names of the namespaces that came, went, or differ in what passes look at.
+fn changed_meanwhile(
+    before: &[Arc<PartialObjectMeta<Namespace>>],
+    now: &[Arc<PartialObjectMeta<Namespace>>],
+) -> Vec<String> {
+    let by_name = |namespaces: &[Arc<PartialObjectMeta<Namespace>>]| -> BTreeMap<_, _> {
+        namespaces.iter().map(|namespace| (namespace.name_any(), namespace.clone())).collect()
+    };
+    let looks = |namespace: &Arc<PartialObjectMeta<Namespace>>| {
+        let metadata = &namespace.metadata;
+        let is_deleted = metadata.deletion_timestamp.is_some();
+        (metadata.uid.clone(), is_deleted, metadata.labels.clone(), metadata.annotations.clone())
+    };
+    let (before, now) = (by_name(before), by_name(now));
+    let names: BTreeSet<_> = before.keys().chain(now.keys()).collect();
+    names.into_iter().filter(|name| before.get(*name).map(looks) != now.get(*name).map(looks)).cloned().collect()
 }
 
 /// Watches the delivered Secrets, without their contents: whether one is deleted or changed.
 pub async fn deliveries(client: Client, scope: Scope, triggers: Triggers) {
     let (data_key, access_key) = (metadata::COMPONENT_DATA_KEY, metadata::COMPONENT_ACCESS_KEY);
     let selector = format!("{} in ({data_key}, {access_key})", metadata::COMPONENT_LABEL);
-    let api: Api<PartialObjectMeta<Secret>> = api(&client, &scope);
-    let events = watcher(api, config().labels(&selector));
-    let mut events = std::pin::pin!(persistent("delivered Secrets", events));
+    let secrets: Api<PartialObjectMeta<Secret>> = api(&client, &scope);
+    let (selected, freshness) = (selection().labels(&selector), WatchFreshness::unasked());
+    look_at_deliveries(list_and_watch("delivered Secrets", secrets, selected, freshness), &scope, &triggers).await;
+}
+
+async fn look_at_deliveries(
+    events: impl Stream<Item = Event<PartialObjectMeta<Secret>>>,
+    scope: &Scope,
+    triggers: &Triggers,
+) {
+    let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
-        let (Event::Apply(secret) | Event::InitApply(secret) | Event::Delete(secret)) = event else { continue };
+        let secret = match event {
+            Event::Apply(secret) | Event::InitApply(secret) | Event::Delete(secret) => secret,
+            Event::Init => continue,
+            // The list has nothing of a Secret that went after the last pass over its owner.
+            Event::InitDone => {
+                triggers.all_delivered(scope);
+                continue;
+            }
+        };
         let owner = |annotation| secret.annotations().get(annotation).and_then(|owner| owner.split_once('/'));
         if let Some((namespace, name)) = owner(metadata::DATA_KEY) {
             triggers.data_key(namespace, name);
@@ -292,38 +313,5 @@ where
     if store.wait_until_ready().await.is_err() {
         // The writer is gone: we are shutting down, and whoever waits is aborted.
         std::future::pending::<()>().await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn store(name: &str, uid: &str, generation: i64) -> ClusterKeyStore {
-        let mut store = ClusterKeyStore::new(name, crate::api::ClusterKeyStoreSpec::default());
-        (store.metadata.uid, store.metadata.generation) = (Some(uid.into()), Some(generation));
-        store
-    }
-
-    #[test]
-    fn rule_16_only_what_is_declared_counts_as_a_change() {
-        let list = |seen: &mut Declarations, stores: &[ClusterKeyStore]| {
-            let mut changed = seen.changed_by(&Event::<ClusterKeyStore>::Init);
-            stores.iter().for_each(|store| changed.extend(seen.changed_by(&Event::InitApply(store.clone()))));
-            assert_eq!(changed, Vec::<String>::new());
-            let mut changed = seen.changed_by(&Event::<ClusterKeyStore>::InitDone);
-            changed.sort();
-            changed
-        };
-        let mut seen = Declarations::default();
-        assert_eq!(list(&mut seen, &[store("a", "1", 1), store("b", "2", 1)]), ["a", "b"]);
-        assert_eq!(seen.changed_by(&Event::Apply(store("a", "1", 1))).len(), 0, "its status was written");
-        assert_eq!(seen.changed_by(&Event::Apply(store("a", "1", 2))), ["a"]);
-        assert_eq!(seen.changed_by(&Event::Apply(store("a", "3", 2))), ["a"], "made anew");
-        assert_eq!(seen.changed_by(&Event::Delete(store("a", "3", 2))), ["a"]);
-        // The watch was interrupted, and begins anew.
-        assert_eq!(list(&mut seen, &[store("b", "2", 1)]).len(), 0);
-        assert_eq!(list(&mut seen, &[store("b", "2", 2), store("c", "4", 1)]), ["b", "c"]);
-        assert_eq!(list(&mut seen, &[store("c", "4", 1)]), ["b"]);
     }
 }

@@ -97,7 +97,7 @@ impl EndpointMetrics {
         );
         registry.register(
             "kms_staleness_seconds",
-            "How long ago the API server answered this replica; beyond --max-staleness operations are refused",
+            "How long ago this replica last knew all that the API server knows; beyond --max-staleness operations are refused",
             self.staleness_seconds.clone(),
         );
         registry.register("kms_tls_failures", "TLS handshakes that failed", self.tls_failures.clone());

@@ -19,6 +19,7 @@ mod deadlines;
 mod dialects;
 pub mod endpoint;
 pub mod failure;
+pub mod freshness;
 pub mod limits;
 pub mod listener;
 pub mod message;

@@ -1,14 +1,16 @@
 //! Whether this replica knows what the API server knows: `--max-staleness` (design, section 5).
 //!
 //! Keys are used as the watches have shown them, so a replica that is cut off would go on with a key that was disabled
-//! meanwhile. Every few seconds it reads the operator's namespace past every cache. That read goes through the API
-//! server to a majority of etcd: an answer says that what happens in the cluster can reach us. When there has been none
-//! for `--max-staleness`, operations are refused with [`Failure::Unavailable`].
+//! meanwhile. Two things have to be so for it to know:
 //!
-//! kube's client speaks HTTP/1.1, so each watch has a connection of its own, and an answer on another one does not prove
-//! that it lives. What kube does about that bounds the time: a watch that is closed or fails is begun anew at once, with
-//! a back-off; one on which nothing comes any more, not even the bookmarks of every minute, after 295 seconds
-//! (`watcher::Config::timeout`, 290 by default, and 5), which is why the default is 5 minutes.
+//! - It is in contact. Every few seconds it reads the operator's namespace past every cache. That read goes through the
+//!   API server to a majority of etcd: an answer says that what happens in the cluster can reach us.
+//! - All watches that it answers from are open ([`Freshness`]). Each has a connection of its own, so that one may fail
+//!   while that read goes on.
+//!
+//! When either has not been so for `--max-staleness`, operations are refused with [`Failure::Unavailable`]. A watch whose
+//! connection died without a word is found out after 295 seconds (`runtime::list_watch`), which is why the default is 5
+//! minutes; from then on it counts as behind since something came on it last.
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +25,7 @@ use std::{
 
 use tokio::sync::{Notify, watch};
 
-use super::Failure;
+use super::{Failure, freshness::Freshness};
 use crate::{clock::Clock, cluster::Cluster};
 
 /// The default of `--max-staleness`.
@@ -35,11 +37,12 @@ const EVERY: Duration = Duration::from_secs(5);
 /// How long a look may take, retries of the client included.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// When this replica was last in contact with the API server.
+/// Whether this replica knows what the API server knows.
 pub struct Contact {
     clock: Arc<dyn Clock>,
     max_staleness: Duration,
-    /// Milliseconds of uptime.
+    watches: Freshness,
+    /// When it was last in contact, in milliseconds of uptime.
     last: AtomicU64,
     /// The last look failed.
     is_lost: AtomicBool,
@@ -50,38 +53,61 @@ pub struct Contact {
 }
 
 impl Contact {
-    /// In contact now: whoever begins to serve has just listed everything.
+    /// In contact now: whoever begins to serve has just listed everything. `watches` are those that it answers from.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, max_staleness: Duration) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, max_staleness: Duration, watches: Freshness) -> Self {
         let last = AtomicU64::new(millis(clock.uptime()));
         let (is_lost, wanted, looks) = (AtomicBool::new(false), Notify::new(), watch::Sender::new(0));
-        Self { clock, max_staleness, last, is_lost, wanted, looks }
+        Self { clock, max_staleness, watches, last, is_lost, wanted, looks }
+    }
+
+    /// How long ago this replica last knew all there is: when the API server answered, or, if that is longer ago, when all
+    /// watches were open.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.contact_age().max(self.watches.age(self.clock.uptime()))
+    }
+
+    /// Whether it is recent enough to act on.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.age() <= self.max_staleness
     }
 
     /// How long ago the API server answered.
-    #[must_use]
-    pub fn age(&self) -> Duration {
+    fn contact_age(&self) -> Duration {
         let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
         self.clock.uptime().saturating_sub(last)
     }
 
-    /// Whether what the watches have shown is recent enough to act on. When no look has failed and yet none is recent
-    /// enough, as after the machine slept, it waits for the next one.
+    /// Whether what the watches have shown is recent enough to act on. When nothing has failed and yet it is not recent
+    /// enough, as after the machine slept, it waits for the next look, and for the watches to be begun again.
     ///
     /// # Errors
-    /// [`Failure::Unavailable`]: the last contact is longer ago than `--max-staleness`.
+    /// [`Failure::Unavailable`]: it is older than `--max-staleness`.
     pub async fn check(&self) -> Result<(), Failure> {
-        if self.age() <= self.max_staleness {
+        if self.is_fresh() {
             return Ok(());
         }
-        let _ = tokio::time::timeout(2 * TIMEOUT, self.looked()).await;
-        if self.age() <= self.max_staleness {
+        let _ = tokio::time::timeout(2 * TIMEOUT, async {
+            self.looked().await;
+            if self.contact_age() <= self.max_staleness {
+                self.watches.settled(&*self.clock, self.max_staleness).await;
+            }
+        })
+        .await;
+        if self.is_fresh() {
             return Ok(());
         }
         let max = self.max_staleness.as_secs();
+        let why = if self.contact_age() > self.max_staleness {
+            "has had no contact with the API server"
+        } else {
+            "has not been able to watch all that it answers from"
+        };
         Err(Failure::Unavailable(format!(
-            "this replica has had no contact with the API server for more than {max} s (--max-staleness), so it does \
-             not know which keys were disabled meanwhile"
+            "this replica {why} for more than {max} s (--max-staleness), so it does not know which keys were disabled \
+             meanwhile"
         )))
     }
 
@@ -89,7 +115,7 @@ impl Contact {
     /// its answer is too old.
     async fn looked(&self) {
         let mut looks = self.looks.subscribe();
-        while !self.is_lost.load(Ordering::Relaxed) && self.age() > self.max_staleness {
+        while !self.is_lost.load(Ordering::Relaxed) && self.contact_age() > self.max_staleness {
             self.wanted.notify_one();
             if looks.changed().await.is_err() {
                 return;

@@ -12,6 +12,7 @@ mod kms_http;
 mod outage;
 mod refusals;
 mod replicas;
+mod watches;
 
 use application::Application;
 

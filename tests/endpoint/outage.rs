@@ -23,7 +23,7 @@ fn signal_api_server(world: &World, signal: &str) {
 
 /// What the application does all day with a key: encrypt and decrypt, in both dialects. Or the status and the codes with
 /// which that is refused; a code is empty where only the other dialect was refused, which happens at the moment of a change.
-async fn round_trips(client: &Client<'_>, id: &str) -> Result<(), (u16, [String; 2])> {
+pub async fn round_trips(client: &Client<'_>, id: &str) -> Result<(), (u16, [String; 2])> {
     let plaintext = STANDARD.encode("hello");
     let encrypted = both([
         client.aws("Encrypt", &json!({"KeyId": id, "Plaintext": plaintext})).await,
@@ -59,7 +59,7 @@ fn disabled() -> Result<(), (u16, [String; 2])> {
     Err((409, ["DisabledException", "Rejected.Disabled"].map(str::to_owned)))
 }
 
-fn unavailable() -> Result<(), (u16, [String; 2])> {
+pub fn unavailable() -> Result<(), (u16, [String; 2])> {
     Err((503, ["ServiceUnavailableException", "ServiceUnavailableTemporary"].map(str::to_owned)))
 }
 

@@ -13,6 +13,7 @@ use cmk_operator::{
         credentials::{Credentialed, follow},
         triggers::Triggers,
     },
+    server::freshness::WatchFreshness,
 };
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
@@ -96,7 +97,8 @@ impl Replica {
         let (ready, mut listed) = watch::channel(false);
         let scopes = vec![Some(world.namespace.clone())];
         let client = world.operator_client().await;
-        let task = tokio::spawn(follow(client, world.operator_namespace.clone(), scopes, fed, ready));
+        let task =
+            tokio::spawn(follow(client, world.operator_namespace.clone(), scopes, fed, ready, WatchFreshness::unasked));
         tokio::time::timeout(SOON, listed.wait_for(|listed| *listed)).await.expect("the replica lists").unwrap();
         Self { view, task }
     }

@@ -43,6 +43,7 @@ mod rule_14_secrets;
 mod rule_15_sharing;
 mod rule_16_conditions;
 mod rule_17_preconditions;
+mod rule_18_disclosure;
 mod rule_18_rights;
 mod rule_20_root_key;
 mod users;

@@ -49,9 +49,16 @@ async fn rule_18_a_data_key_needs_generatedatakey_on_its_key() {
     // Changing the spec needs it too: it could send the data key to a Secret that one may read.
     let moved = json!({"keyRef": {"name": "orders"}, "secret": {"name": "mine"}});
     refused("a change", async || apply(&nobody, "dek", "DataKey", moved.clone()).await).await;
-    // Metadata and deletion don't.
+    // So does a rotation, which makes a new one.
+    let rotate = Patch::Merge(json!({"metadata": {"annotations": {metadata::ROTATE_REQUESTED_AT: "1"}}}));
+    let said = refused("a rotation", async || nobody.patch("dek", &PatchParams::default(), &rotate).await).await;
+    assert!(said.contains("generatedatakey"), "{said}");
+    allowed("a rotation", async || one_key.patch("dek", &PatchParams::default(), &rotate).await).await;
+    // Other metadata and deletion don't.
     let label = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
     allowed("a label", async || nobody.patch("dek", &PatchParams::default(), &label).await).await;
+    let answered = Patch::Merge(json!({"metadata": {"annotations": {metadata::ROTATE_REQUESTED_AT: null}}}));
+    allowed("taking a request away", async || nobody.patch("dek", &PatchParams::default(), &answered).await).await;
     allowed("a deletion", async || nobody.delete("dek", &DeleteParams::default()).await).await;
     operator.stop().await.unwrap();
 }

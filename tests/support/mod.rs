@@ -11,6 +11,7 @@ pub mod component;
 mod control_plane;
 pub mod screen;
 pub mod scripts;
+pub mod wire;
 pub mod world;
 
 use std::time::{Duration, Instant};

@@ -242,7 +242,12 @@ impl World {
 
     /// The same, with other settings.
     pub async fn start_with(&self, settings: Settings) -> Operator {
-        let operator = self.launch(settings).await;
+        self.start_over(self.operator_client().await, settings).await
+    }
+
+    /// The same, with a client of its own.
+    pub async fn start_over(&self, client: Client, settings: Settings) -> Operator {
+        let operator = self.launch_over(client, settings, Self::plain_listener().await).await;
         eventually("the operator to be ready", SOON, async || {
             assert!(!operator.task.is_finished(), "the operator ended");
             operator.readiness.get().then_some(()).ok_or_else(|| "not ready".to_owned())
@@ -253,18 +258,25 @@ impl World {
 
     /// Starts an operator, which may end by itself. Its KMS endpoint listens without TLS.
     pub async fn launch(&self, settings: Settings) -> Operator {
-        let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        self.launch_listening(settings, KmsListeners { plain: Some(plain), tls: None }).await
+        self.launch_listening(settings, Self::plain_listener().await).await
+    }
+
+    async fn plain_listener() -> KmsListeners {
+        KmsListeners { plain: Some(TcpListener::bind("127.0.0.1:0").await.unwrap()), tls: None }
     }
 
     /// The same, with other listeners of the KMS endpoint.
     pub async fn launch_listening(&self, settings: Settings, kms: KmsListeners) -> Operator {
+        self.launch_over(self.operator_client().await, settings, kms).await
+    }
+
+    async fn launch_over(&self, client: Client, settings: Settings, kms: KmsListeners) -> Operator {
         let address = |listener: &Option<TcpListener>| listener.as_ref().map(|open| open.local_addr().unwrap());
         let (kms_plain, kms_tls) = (address(&kms.plain), address(&kms.tls));
         let (stop, stopped) = watch::channel(false);
         let (readiness, metrics) = (Readiness::default(), Arc::new(Metrics::default()));
         let surroundings = Surroundings {
-            client: self.operator_client().await,
+            client,
             clock: self.clock.clone(),
             random: Arc::new(SystemRandom),
             metrics: metrics.clone(),
@@ -277,10 +289,18 @@ impl World {
 
     /// A client with the operator's identity and RBAC.
     pub async fn operator_client(&self) -> Client {
+        self.operator_client_at(None).await
+    }
+
+    /// The same, which reaches the API server by another URL.
+    pub async fn operator_client_at(&self, url: Option<&str>) -> Client {
         let kubeconfig = kube::config::Kubeconfig::read_from(&self.bed.operator_kubeconfig).unwrap();
         let options = kube::config::KubeConfigOptions::default();
         let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
         config.proxy_url = None;
+        if let Some(url) = url {
+            config.cluster_url = url.parse().unwrap();
+        }
         Client::try_from(config).unwrap()
     }
 

@@ -21,6 +21,14 @@ fn lacking(refusal: &str, what: &str, needs: &str) -> String {
     )
 }
 
+/// Whether the operator is to make something: the object is new, its spec changes, or a rotation is asked for that was not
+/// before.
+fn makes_one() -> String {
+    let request = |object: &str| annotation(object, ROTATE_REQUESTED_AT);
+    let (new, old) = (request("object"), request("oldObject"));
+    format!("oldObject == null || object.spec != oldObject.spec || ({new} != '' && {new} != {old})")
+}
+
 /// A policy about a `DataKey`'s `CustomerMasterKey`, which is `variables.keyNamespace` and `variables.keyName`.
 fn about_its_key(purpose: &'static str) -> Draft {
     Draft::new(purpose, rule(GROUP, VERSION, &["datakeys"], &["CREATE", "UPDATE"]))
@@ -41,12 +49,12 @@ fn lacking_on_its_key(refusal: &str, verb: &str, role: &str) -> String {
 }
 
 /// A `DataKey` makes the operator generate a data key and hand it out, so whoever makes or changes one needs the
-/// right to generate data keys under that key, also where it is another namespace's. Metadata may change without it.
-/// The service key is there for all `DataKey`s of its namespace.
+/// right to generate data keys under that key, also where it is another namespace's. Asking for a rotation makes one as
+/// well. Other metadata may change without it. The service key is there for all `DataKey`s of its namespace.
 pub fn use_a_key() -> Policy {
     about_its_key("use-key")
         .when("names-a-key", "has(object.spec.keyRef)")
-        .when("spec-changes", "oldObject == null || object.spec != oldObject.spec")
+        .when("makes-one", makes_one())
         .require(
             may_with_its_key("generatedatakey"),
             "generatedatakey on the CustomerMasterKey in spec.keyRef is missing",
@@ -57,7 +65,9 @@ pub fn use_a_key() -> Policy {
 
 /// Whoever brings a ciphertext gets its plaintext in a Secret: that is decryption. It can be brought in the spec
 /// or, where status is gone, in the annotations, of which one has the data keys before (rule 12); moving it from one to
-/// the other counts, taking it away does not.
+/// the other counts, taking it away does not. A data key that is there without its plaintext is such a ciphertext, too:
+/// taking `withoutPlaintext` back has it decrypted. (A Secret with a ciphertext can be brought as well, which is for the
+/// operator to see: it delivers none whose plaintext is not in that Secret.)
 pub fn bring_a_ciphertext() -> Policy {
     let current = |object: &str| annotation(object, CIPHERTEXT_BLOB);
     let history = |object: &str| annotation(object, CIPHERTEXT_HISTORY);
@@ -66,12 +76,15 @@ pub fn bring_a_ciphertext() -> Policy {
         let (new, old) = (of("object"), of("oldObject"));
         format!("({new} != '' && (oldObject == null || {new} != {old}))")
     };
+    let withheld = |object: &str| format!("{object}.spec.?withoutPlaintext.orValue(false)");
+    let disclosed = format!("(oldObject != null && {} && !{})", withheld("oldObject"), withheld("object"));
     let refusal = format!(
-        "may not bring a ciphertext (spec.ciphertextBlob, or the annotation {CIPHERTEXT_BLOB} or {CIPHERTEXT_HISTORY}) of \
-         the key"
+        "may not bring a ciphertext (spec.ciphertextBlob, or the annotation {CIPHERTEXT_BLOB} or {CIPHERTEXT_HISTORY}), nor \
+         take spec.withoutPlaintext: true back, under the key"
     );
+    let opens = [brought(&current), brought(&history), brought(&spec), disclosed].join(" || ");
     about_its_key("bring-ciphertext")
-        .when("brings-a-ciphertext", format!("{} || {} || {}", brought(&current), brought(&history), brought(&spec)))
+        .when("opens-a-ciphertext", opens)
         .require(may_with_its_key("decrypt"), "decrypt on the CustomerMasterKey of the DataKey is missing")
         .saying(lacking_on_its_key(&refusal, "decrypt", "cmk-decrypter"))
         .finish()
@@ -100,15 +113,10 @@ pub fn import_material() -> Policy {
 /// whoever makes one needs what making a token of that ServiceAccount takes. Asking for a rotation makes one as well.
 /// Other metadata may change without it.
 pub fn make_an_access_key() -> Policy {
-    let request = |object: &str| annotation(object, ROTATE_REQUESTED_AT);
-    let (new, old) = (request("object"), request("oldObject"));
     let needs = ": that needs the verb create on serviceaccounts/token, as making a token of it does (the ClusterRole \
                  edit gives it)";
     Draft::new("make-access-key", rule(GROUP, VERSION, &["accesskeys"], &["CREATE", "UPDATE"]))
-        .when(
-            "makes-one",
-            format!("oldObject == null || object.spec != oldObject.spec || ({new} != '' && {new} != {old})"),
-        )
+        .when("makes-one", makes_one())
         .with("serviceAccount", "object.spec.serviceAccountName")
         .require(
             may(

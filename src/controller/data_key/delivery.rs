@@ -9,6 +9,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kube::{Resource, ResourceExt};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use super::ciphertext::identity;
 pub use crate::controller::delivered::{Difference, SecretObject};
@@ -72,6 +74,16 @@ impl SecretObject {
     /// The ciphertext in it that was rotated out last.
     pub fn previous_ciphertext_blob(&self) -> Option<String> {
         self.text(PREVIOUS_CIPHERTEXT_BLOB)
+    }
+
+    /// Whether a data key's plaintext is in it, as the current one or the one before, in whichever encoding. Compared in
+    /// constant time.
+    pub fn holds(&self, plaintext: &Plaintext) -> bool {
+        let encodings = [SecretEncoding::Raw, SecretEncoding::Base64, SecretEncoding::Hex];
+        let forms = encodings.map(|encoding| Zeroizing::new(encoded(plaintext, encoding).0));
+        let data = self.expose().data.as_ref();
+        let there = [PLAINTEXT, PREVIOUS_PLAINTEXT].into_iter().filter_map(|entry| data?.get(entry));
+        there.flat_map(|entry| forms.iter().map(move |form| entry.0.ct_eq(form))).any(bool::from)
     }
 }
 

@@ -404,6 +404,34 @@ pub fn foreign(o: &Observed, ciphertext: &Ciphertext) -> Standing {
     }
 }
 
+/// The data key is in the Secret alone, as a ciphertext whose plaintext is not beside it (rule 18).
+pub fn withheld(o: &Observed) -> Standing {
+    Standing::stalled(
+        reason::PLAINTEXT_WITHHELD,
+        format!(
+            "Secret {} has the data key as a ciphertext only, which nothing else has: it is neither decrypted nor dropped. \
+             To have it delivered, put its ciphertextBlob into the annotation {} of this DataKey, which needs the verb \
+             decrypt on the key; or set spec.withoutPlaintext: true; or delete the Secret to have a new data key \
+             generated.",
+            secret_name(o),
+            metadata::CIPHERTEXT_BLOB
+        ),
+    )
+}
+
+/// The same of a data key beside the current one.
+pub fn former_withheld(o: &Observed) -> Standing {
+    let name = secret_name(o);
+    Standing::stalled(
+        reason::PLAINTEXT_WITHHELD,
+        format!(
+            "Secret {name} has another data key of this DataKey, as a ciphertext only, which nothing else has: it is \
+             neither decrypted nor dropped, and the Secret left as it is. Take it out of the Secret. To have it \
+             delivered, give it in spec.ciphertextBlob of a new DataKey, which needs the verb decrypt on the key."
+        ),
+    )
+}
+
 /// A Secret that is not ours is in the way (rule 14).
 pub fn secret_conflict(name: &str) -> Standing {
     Standing::stalled(

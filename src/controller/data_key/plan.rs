@@ -229,7 +229,17 @@ fn opened<'a>(
     if length_matters && plaintext.len() != spec.length() {
         return Err(describe::foreign(o, ciphertext));
     }
+    if ciphertext.source == Source::Secret && !may_be_delivered(o, plaintext) {
+        return Err(describe::withheld(o));
+    }
     Ok(plaintext)
+}
+
+/// Whether a data key of which only the Secret has the ciphertext may be taken over: its plaintext is in the Secret
+/// already, or is not going to be. Whoever may write Secrets could else put any earlier ciphertext of this DataKey there, or
+/// leave the one there whose plaintext was never delivered, and have it decrypted, without the right to (rule 18).
+fn may_be_delivered(o: &Observed, plaintext: &Plaintext) -> bool {
+    o.object.spec.without_plaintext.unwrap_or(false) || o.secret.as_ref().is_some_and(|secret| secret.holds(plaintext))
 }
 
 /// The data key before, as it stays in the Secret.
@@ -249,8 +259,9 @@ fn own_strays(o: &Observed, key: &StoredKey, now: Timestamp) -> Result<Vec<Forme
     let mut own = Vec::new();
     for stray in &o.strays {
         match &stray.opened {
-            Ok(plaintext) if plaintext.len() == o.object.spec.length() => own.push(describe::former(&stray.text, now)),
-            Ok(_) => {}
+            Ok(plaintext) if plaintext.len() != o.object.spec.length() => {}
+            Ok(plaintext) if !may_be_delivered(o, plaintext) => return Err(describe::former_withheld(o)),
+            Ok(_) => own.push(describe::former(&stray.text, now)),
             Err(error) if is_foreign(error) => {}
             Err(error) => return Err(describe::can_not_open(o, key, error, now)),
         }

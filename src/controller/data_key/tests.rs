@@ -3,6 +3,7 @@
 mod history;
 mod rotation;
 mod sharing;
+mod withheld;
 
 use std::sync::Arc;
 

@@ -39,11 +39,11 @@ pub struct Followed {
 /// Begins to follow.
 pub fn follow(
     services: &mut JoinSet<()>,
-    parts: &Parts,
+    parts: &Arc<Parts>,
     namespaces: Writer<PartialObjectMeta<Namespace>>,
     key_stores: Writer<Guarded<ClusterKeyStore>>,
 ) -> Followed {
-    let Parts { client, store, triggers, settings, access_keys, .. } = parts;
+    let Parts { client, store, triggers, settings, access_keys, .. } = &**parts;
     let namespace = || settings.namespace.clone();
     let [records, aliases, credentials] = [(); 3].map(|()| watch::channel(false));
     let (stores_changed, stores) = watch::channel(());
@@ -55,17 +55,22 @@ pub fn follow(
         access_key_gone: access_key_gone.clone(),
         stores_changed: stores,
     };
-    services.spawn(watches::records(client.clone(), namespace(), store.clone(), triggers.clone(), records.0));
-    services.spawn(watches::aliases(client.clone(), namespace(), store.clone(), triggers.clone(), aliases.0));
+    let fresh = || parts.watch_freshness();
+    let listed = (fresh(), records.0);
+    services.spawn(watches::records(client.clone(), namespace(), store.clone(), triggers.clone(), listed));
+    let listed = (fresh(), aliases.0);
+    services.spawn(watches::aliases(client.clone(), namespace(), store.clone(), triggers.clone(), listed));
     let fed = Credentialed {
         store: store.clone(),
         view: access_keys.clone(),
         triggers: triggers.clone(),
         gone: access_key_gone,
     };
-    services.spawn(credentials::follow(client.clone(), namespace(), settings.scopes(), fed, credentials.0));
-    services.spawn(watches::namespaces(client.clone(), namespaces, triggers.clone()));
-    services.spawn(watches::key_stores(client.clone(), key_stores, triggers.clone(), stores_changed));
+    let (scopes, watches) = (settings.scopes(), parts.clone());
+    let fresh_each = move || watches.watch_freshness();
+    services.spawn(credentials::follow(client.clone(), namespace(), scopes, fed, credentials.0, fresh_each));
+    services.spawn(watches::namespaces(client.clone(), namespaces, triggers.clone(), fresh()));
+    services.spawn(watches::key_stores(client.clone(), key_stores, triggers.clone(), stores_changed, fresh()));
     for scope in settings.scopes() {
         services.spawn(watches::deliveries(client.clone(), scope, triggers.clone()));
     }

@@ -20,6 +20,7 @@ use crate::{
         triggers::{Scope, Triggers, Watched},
         watches,
     },
+    server::freshness::WatchFreshness,
     store::{AccessKeyStore, KeyStore},
 };
 
@@ -47,11 +48,20 @@ pub struct Kinds {
 
 impl Kinds {
     /// Prepares their watches.
-    pub fn prepare(client: &Client, settings: &Settings, orders: &Orders) -> Self {
+    pub fn prepare(
+        client: &Client,
+        settings: &Settings,
+        orders: &Orders,
+        watch_freshness: impl Fn() -> WatchFreshness,
+    ) -> Self {
         let mut listed = Vec::new();
-        let (keys, watched_keys) = prepare(customer_master_key::KIND, client, settings, orders, &mut listed);
-        let (data_keys, watched_data_keys) = prepare(data_key::KIND, client, settings, orders, &mut listed);
-        let (access_keys, watched_access_keys) = prepare(access_key::KIND, client, settings, orders, &mut listed);
+        // The endpoint answers from the keys alone.
+        let unasked = WatchFreshness::unasked;
+        let (keys, watched_keys) =
+            prepare(customer_master_key::KIND, client, settings, orders, &mut listed, watch_freshness);
+        let (data_keys, watched_data_keys) = prepare(data_key::KIND, client, settings, orders, &mut listed, unasked);
+        let (access_keys, watched_access_keys) =
+            prepare(access_key::KIND, client, settings, orders, &mut listed, unasked);
         let triggers = Triggers {
             keys: Arc::new(watched_keys),
             data_keys: Arc::new(watched_data_keys),
@@ -95,6 +105,7 @@ fn prepare<K>(
     settings: &Settings,
     orders: &Orders,
     listed: &mut Vec<watch::Receiver<u64>>,
+    freshness: impl Fn() -> WatchFreshness,
 ) -> (Vec<Drive<K>>, Vec<Watched<K>>)
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + 'static,
@@ -112,6 +123,7 @@ where
             writer,
             requests,
             concurrency: settings.concurrency,
+            freshness: freshness(),
             term: term.clone(),
             listed: lists,
             may_work: leads.clone(),

@@ -30,7 +30,10 @@ use super::{
     triggers::Scope,
 };
 use crate::{
-    clock::Clock, controller::access_key, crypto::Random, server::tls::TlsError,
+    clock::Clock,
+    controller::access_key,
+    crypto::Random,
+    server::{freshness::Freshness, tls::TlsError},
     store::embedded::root_key::RootKeyError,
 };
 
@@ -136,10 +139,12 @@ pub async fn operate(
     let (term, terms) = watch::channel(1);
     let (leads, led) = watch::channel(false);
     let orders = Orders { term: terms, leads: led.clone(), stop: stop.clone() };
-    let kinds = Kinds::prepare(&surroundings.client, &settings, &orders);
+    let freshness = Freshness::default();
+    let kinds =
+        Kinds::prepare(&surroundings.client, &settings, &orders, || freshness.watch(surroundings.clock.clone()));
     let (namespaces, key_stores) = (Writer::default(), Writer::default());
     let views = kinds.views(settings.scopes(), namespaces.as_reader(), key_stores.as_reader());
-    let parts = Arc::new(Parts::assemble(settings, &surroundings, views, kinds.triggers.clone()).await?);
+    let parts = Arc::new(Parts::assemble(settings, &surroundings, views, kinds.triggers.clone(), freshness).await?);
 
     // What never ends by itself.
     let mut services = JoinSet::new();
@@ -164,7 +169,7 @@ pub async fn operate(
     let delivery = access_key::Delivery { url: parts.settings.kms_url.clone(), ca: kms_ca };
     let passes = kinds.drive(&parts.context, &delivery);
     let when = (ready.clone(), stop.clone());
-    let serving = serve(&mut services, &parts, surroundings.kms, authority, when).await?;
+    let serving = serve(&mut services, &parts, surroundings.kms, authority, &readiness, when).await?;
     let (retire, retired) = watch::channel(false);
     let mut leadership = JoinSet::new();
     leadership.spawn(async move {

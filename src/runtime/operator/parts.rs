@@ -11,6 +11,7 @@ use crate::{
     controller::{Attempts, Context, Expectations, purge},
     crypto::{Random, RootKeyRing},
     runtime::{metrics::Sources, triggers::Triggers},
+    server::freshness::{Freshness, WatchFreshness},
     store::{
         embedded::{EmbeddedStore, root_key, root_key::RootKeyError},
         metered::Metered,
@@ -32,6 +33,8 @@ pub struct Parts {
     pub ring: Arc<RootKeyRing>,
     /// The key store.
     pub store: Arc<Store>,
+    /// How the watches stand that the endpoint answers from.
+    pub freshness: Freshness,
     /// Which access keys are valid.
     pub access_keys: Arc<AccessKeyView>,
     /// What every pass needs.
@@ -52,6 +55,7 @@ impl Parts {
         surroundings: &Surroundings,
         views: Views,
         triggers: Triggers,
+        freshness: Freshness,
     ) -> Result<Self, OperatorError> {
         let Surroundings { client, clock, random, metrics, .. } = surroundings;
         let cluster = KubeCluster::new(client.clone(), views.clone());
@@ -72,7 +76,23 @@ impl Parts {
             metrics: metrics.clone(),
         });
         let access_keys = Arc::new(AccessKeyView::new(clock.clone()));
-        Ok(Self { settings, client: client.clone(), cluster, ring, store, access_keys, context, views, triggers })
+        Ok(Self {
+            settings,
+            client: client.clone(),
+            cluster,
+            ring,
+            store,
+            freshness,
+            access_keys,
+            context,
+            views,
+            triggers,
+        })
+    }
+
+    /// For one more watch that the endpoint answers from.
+    pub fn watch_freshness(&self) -> WatchFreshness {
+        self.freshness.watch(self.context.clock.clone())
     }
 
     /// Where metrics about keys and objects come from.

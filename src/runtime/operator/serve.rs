@@ -9,6 +9,7 @@ use crate::{
     cluster::KubeCluster,
     controller::Context,
     runtime::{
+        admin::Readiness,
         kms_endpoint::{self, Certificate, KmsListeners},
         triggers::Triggers,
     },
@@ -30,6 +31,7 @@ pub async fn serve(
     parts: &Parts,
     listeners: KmsListeners,
     authority: watch::Sender<Option<String>>,
+    readiness: &Readiness,
     (may_start, stop): (watch::Receiver<bool>, watch::Receiver<bool>),
 ) -> Result<JoinSet<()>, OperatorError> {
     let Parts { settings, context, cluster, client, triggers, .. } = parts;
@@ -39,6 +41,7 @@ pub async fn serve(
     services.spawn(redeliver(authority.subscribe(), triggers.clone()));
     if listeners.tls.is_some() || listeners.plain.is_some() {
         let (contact, metrics) = (endpoint.kms().contact().clone(), context.metrics.endpoint.clone());
+        readiness.depends_on(contact.clone());
         services.spawn(kms_endpoint::keep_in_contact(contact, cluster.clone(), namespace(), metrics));
     }
     let mut tls = None;
@@ -57,7 +60,11 @@ pub async fn serve(
 fn endpoint(parts: &Parts) -> Endpoint<KubeCluster, Metered<Store>> {
     let Parts { settings, context, access_keys, .. } = parts;
     let Context { cluster, store, clock, random, metrics, .. } = &**context;
-    let operations = OperationSettings { no_new_keys: settings.no_new_keys, ..settings.kms.operations.clone() };
+    let operations = OperationSettings {
+        no_new_keys: settings.no_new_keys,
+        watches: parts.freshness.clone(),
+        ..settings.kms.operations.clone()
+    };
     let authenticator =
         Authenticator::new(cluster.clone(), access_keys.clone(), clock.clone(), operations.max_staleness);
     let kms = Kms::new(cluster.clone(), store.clone(), clock.clone(), random.clone(), operations);

@@ -28,6 +28,7 @@ pub use key_reference::KeyReference;
 pub use lifecycle::RotationPolicy;
 
 use super::{
+    freshness::Freshness,
     permission::Permissions,
     staleness::{self, Contact},
 };
@@ -54,6 +55,8 @@ pub struct OperationSettings {
     pub no_new_keys: bool,
     /// How long to go on without the API server: `--max-staleness`.
     pub max_staleness: Duration,
+    /// The watches that feed what it answers from.
+    pub watches: Freshness,
 }
 
 impl Default for OperationSettings {
@@ -63,6 +66,7 @@ impl Default for OperationSettings {
             wait: Duration::from_secs(10),
             no_new_keys: false,
             max_staleness: staleness::DEFAULT,
+            watches: Freshness::default(),
         }
     }
 }
@@ -90,7 +94,7 @@ impl<C: EndpointCluster, S: KeyStore> Kms<C, S> {
         settings: OperationSettings,
     ) -> Self {
         let permissions = Permissions::new(cluster.clone(), clock.clone(), settings.max_staleness);
-        let contact = Arc::new(Contact::new(clock.clone(), settings.max_staleness));
+        let contact = Arc::new(Contact::new(clock.clone(), settings.max_staleness, settings.watches.clone()));
         Self { cluster, store, permissions, contact, clock, random, settings, key_pairs: import::KeyPairs::default() }
     }
 

@@ -226,6 +226,7 @@ fn rule_12_a_full_history_comes_back_and_has_no_room_for_what_the_secret_alone_h
     assert_eq!((ready_reason(&case), history(&case)), (reason::AS_DECLARED, strings(&texts)));
     let stray = |s: &mut Secret| {
         s.data.as_mut().unwrap().insert("previous-ciphertextBlob".into(), ByteString(b"NAAA".to_vec()));
+        s.data.as_mut().unwrap().insert("previous-plaintext".into(), ByteString(vec![b'N'; 32]));
     };
     let (case, _) = full().secret(stray).driven();
     assert_eq!((ready_reason(&case), history(&case)), (reason::HISTORY_FULL, strings(&texts)));

@@ -290,6 +290,7 @@ fn rule_12_no_room_for_what_the_secret_alone_has() {
     });
     let full = full.driven().0.secret(|s| {
         s.data.as_mut().unwrap().insert("ciphertextBlob".into(), ByteString(b"NAAA".to_vec()));
+        s.data.as_mut().unwrap().insert("plaintext".into(), ByteString(vec![b'N'; 32]));
     });
     let (case, _) = full.driven();
     assert_eq!(ready_reason(&case), reason::HISTORY_FULL);
