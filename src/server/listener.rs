@@ -98,7 +98,8 @@ where
                 }
             };
             let connection = Connection {
-                peer,
+                // A listener of both families shows an IPv4 address within an IPv6 one.
+                peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
                 serving: serving.clone(),
                 large: large.clone(),
                 phase: phases.clone(),

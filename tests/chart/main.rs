@@ -6,9 +6,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod endpoint;
 mod helm;
 mod releases;
 mod rendered;
+mod rights;
 mod shipped;
 mod values;
 mod watched;

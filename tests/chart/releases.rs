@@ -143,6 +143,7 @@ async fn life_of_a_release(helm: Helm) {
     assert!(stores.get_opt("default").await.unwrap().is_some(), "the key store came with its kind");
     assert_eq!(installed.columns(), 0);
 
+    root_keys(&installed);
     let operator = installed.start().await;
     world.apply_key("orders", json!({"deletionProtection": true})).await;
     let id = key_id(&world.key_ready("orders").await);
@@ -183,6 +184,30 @@ async fn life_of_a_release(helm: Helm) {
     removed(&installed, operator).await;
 }
 
+/// Root keys of the administrator's, as the chart has them made; and as they are made by who has not read that, which the notes
+/// say.
+fn root_keys(installed: &Installed) {
+    let notes = |name: &str| {
+        let set = format!("replicaCount=1,rootKey.existingSecret={name}");
+        succeed(&mut installed.helm(&["upgrade", RELEASE, CHART, "--dry-run=server", "--set", &set]))
+    };
+    let control_plane = &installed.world.bed.control_plane;
+    let readme = fs::read_to_string(Path::new(CHART).join("README.md")).unwrap();
+    let line = readme.lines().find(|line| line.starts_with("kubectl create secret generic root-keys ")).unwrap();
+    let file = control_plane.directory().join("root-key");
+    fs::write(&file, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n").unwrap();
+    let arguments = line.replace("--from-file=root-key", &format!("--from-file={}", file.display()));
+    for name in ["root-keys", "plain"] {
+        let arguments = arguments.replace("generic root-keys", &format!("generic {name}"));
+        let plain = name == "plain";
+        let arguments = arguments.split_whitespace().skip(1).filter(|word| !(plain && word.starts_with("--type=")));
+        succeed(&mut control_plane.kubectl(arguments));
+        let notes = notes(name);
+        assert!(notes.contains("Keep copies of the root keys"), "{notes}");
+        assert_eq!(notes.contains("WARNING: the Secret plain is of the type Opaque"), plain, "{notes}");
+    }
+}
+
 /// The key store follows its values. Helm 3 does not change a custom resource that it found, and the chart says so.
 async fn changes_of_the_store(installed: &Installed, stores: &Api<ClusterKeyStore>) {
     let keep = |name: &'static str| format!("defaultKeyStore.onNamespaceRecreated={name}");
@@ -209,7 +234,13 @@ async fn uninstalled_keeps_the_keys(installed: &Installed, stores: &Api<ClusterK
     assert!(!installed.ours("validatingadmissionpolicies").is_empty());
     assert!(stores.get_opt("default").await.unwrap().is_some());
     assert_eq!(world.records().await.len(), 1);
-    for refused in [["cmk", "orders"], ["namespace", "shop"], ["namespace", NAMESPACE], ["secret", "cmk-root-key"]] {
+    for refused in [
+        ["cmk", "orders"],
+        ["namespace", "shop"],
+        ["namespace", NAMESPACE],
+        ["secret", "cmk-root-key"],
+        ["secret", "root-keys"],
+    ] {
         let mut command = world.bed.control_plane.kubectl(["delete", "--wait=false"]);
         let namespace = if refused[0] == "cmk" { "shop" } else { NAMESPACE };
         let output = command.args(refused).args(["--namespace", namespace]).output().unwrap();

@@ -3,11 +3,15 @@
 use std::process::Stdio;
 
 use clap::Parser;
-use cmk_operator::runtime::arguments::{Arguments, Command};
+use cmk_operator::{
+    api::policies::PolicyOptions,
+    runtime::arguments::{Arguments, Command},
+};
 use serde_json::{Value, json};
 
 use crate::{
-    helm::{CHART, Helm, NAMESPACE, objects, only, operator_arguments, tried_values, values_file},
+    helm::{CHART, Helm, NAMESPACE, objects, only, operator_arguments, tried_values},
+    shipped::policies_for,
     support::{ControlPlane, scripts::script, world::install_crds, world::succeed},
 };
 
@@ -83,7 +87,11 @@ fn the_operator_takes_the_arguments() {
             panic!("{name}: {arguments:?}");
         };
         assert_eq!(run.kms.kms_listen.is_some(), name != "no-endpoint", "{name}");
-        assert_eq!(run.kms.kms_tls_cert.is_some(), ["given-tls", "cert-manager"].contains(&&*name), "{name}");
+        assert_eq!(
+            run.kms.kms_tls_cert.is_some(),
+            ["given-tls", "cert-manager", "cert-manager-public"].contains(&&*name),
+            "{name}"
+        );
         assert_eq!(run.no_new_keys, name == "root-key-volume", "{name}");
         assert_eq!(run.watch_namespaces.is_empty(), !["watch-namespaces", "everything"].contains(&&*name), "{name}");
         // One replica as well: an upgrade starts the new pod before the old one ends.
@@ -97,68 +105,6 @@ fn the_operator_takes_the_arguments() {
     }
 }
 
-/// The Service, what access keys say, and the names in the certificate belong together.
-#[test]
-fn the_endpoint_has_the_names_that_clients_are_told() {
-    let names = |arguments: &[&str]| {
-        let rendered = objects(&Helm::Four.template(arguments));
-        let arguments = operator_arguments(only(&rendered, "Deployment"));
-        let value = |flag: &str| {
-            let found = arguments.iter().find_map(|argument| argument.strip_prefix(&format!("{flag}=")));
-            found.unwrap_or_default().to_owned()
-        };
-        let services = rendered.iter().filter(|object| object["kind"] == "Service");
-        let services = services.map(|service| service["metadata"]["name"].as_str().unwrap().to_owned());
-        (value("--kms-url"), value("--kms-tls-host"), services.collect::<Vec<_>>())
-    };
-    let (url, hosts, services) = names(&[]);
-    assert_eq!(url, "https://cmk-operator-kms.cmk-system.svc");
-    let expected = "cmk-operator-kms,cmk-operator-kms.cmk-system,cmk-operator-kms.cmk-system.svc,\
-                    cmk-operator-kms.cmk-system.svc.cluster.local";
-    assert_eq!(hosts, expected);
-    assert_eq!(services, ["cmk-operator-kms", "cmk-operator-metrics"]);
-
-    let (url, hosts, services) = names(&["--set", "fullnameOverride=keys,endpoint.service.port=8443"]);
-    assert_eq!(url, "https://keys-kms.cmk-system.svc:8443");
-    assert!(hosts.contains("keys-kms.cmk-system.svc.cluster.local"), "{hosts}");
-    assert_eq!(services, ["keys-kms", "keys-metrics"]);
-
-    let rendered = objects(&Helm::Four.template(&["--values", &values_file("cert-manager")]));
-    let certificate = &only(&rendered, "Certificate")["spec"];
-    let listed: Vec<_> = expected.split(',').chain(["kms.example.com"]).collect();
-    assert_eq!(certificate["dnsNames"], json!(listed));
-    let volumes = &only(&rendered, "Deployment")["spec"]["template"]["spec"]["volumes"];
-    assert_eq!(volumes[0]["secret"]["secretName"], certificate["secretName"]);
-}
-
-/// With given namespaces no right over their Secrets is the cluster's, and the same rules are in each of them.
-#[test]
-fn given_namespaces_have_roles_in_place_of_the_cluster_role() {
-    let default = objects(&Helm::Four.template(&[]));
-    let limited = objects(&Helm::Four.template(&["--values", &values_file("watch-namespaces")]));
-    let rules = |objects: &[Value], kind: &str, name: &str, namespace: Option<&str>| {
-        let namespace = namespace.map_or(Value::Null, Value::from);
-        let mut found = objects.iter().filter(|object| {
-            object["kind"] == kind && object["metadata"]["name"] == name && object["metadata"]["namespace"] == namespace
-        });
-        found.next().unwrap_or_else(|| panic!("no {kind} {name}"))["rules"].as_array().unwrap().clone()
-    };
-    let of_the_cluster = rules(&limited, "ClusterRole", "cmk-operator", None);
-    let resources: Vec<_> = of_the_cluster.iter().map(|rule| rule["resources"][0].as_str().unwrap()).collect();
-    let expected =
-        ["clusterkeystores", "clusterkeystores/status", "namespaces", "subjectaccessreviews", "tokenreviews"];
-    assert_eq!(resources, expected);
-    let shop = rules(&limited, "Role", "cmk-operator-watched", Some("shop"));
-    assert_eq!(shop, rules(&limited, "Role", "cmk-operator-watched", Some("bank")));
-    let all = rules(&default, "ClusterRole", "cmk-operator", None);
-    assert_eq!(all, [of_the_cluster, shop].concat());
-    let events = rules(&limited, "Role", "cmk-operator-events", Some("default"));
-    assert_eq!(
-        events,
-        [json!({"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]})]
-    );
-}
-
 #[test]
 fn a_single_replica_has_no_budget() {
     let budgets = |arguments: &[&str]| {
@@ -166,4 +112,27 @@ fn a_single_replica_has_no_budget() {
         rendered.iter().filter(|object| object["kind"] == "PodDisruptionBudget").count()
     };
     assert_eq!((budgets(&[]), budgets(&["--set", "replicaCount=1"])), (1, 0));
+}
+
+/// Where the policies are left to somebody, the command that is shown makes those that the chart would have: one without the
+/// operator's name and namespace would have every status of it refused.
+#[test]
+fn the_notes_name_the_operator_that_the_policies_are_for() {
+    let values = ["--namespace", "keys", "--set", "fullnameOverride=kms"];
+    let mut helm = Helm::Four.command();
+    helm.args(["install", "any", CHART, "--dry-run=client", "--set", "policies.install=false"]).args(values);
+    let notes = succeed(&mut helm);
+    let (_, command) = notes.split_once(" cmk-operator policies ").unwrap();
+    let (command, _) = command.split_once(" \\\n       | kubectl apply --server-side -f -\n").unwrap();
+    let line = format!("cmk-operator policies {command}");
+    let Command::Policies(arguments) = Arguments::parse_from(line.split_whitespace()).command else { panic!("{line}") };
+
+    let options = PolicyOptions { user: arguments.user.unwrap(), namespace: arguments.namespace.namespace };
+    let rendered = objects(&Helm::Four.template(&values));
+    for expected in objects(&policies_for(&options)) {
+        let same = |other: &&Value| {
+            other["kind"] == expected["kind"] && other["metadata"]["name"] == expected["metadata"]["name"]
+        };
+        assert_eq!(rendered.iter().find(same).unwrap()["spec"], expected["spec"], "{}", expected["metadata"]["name"]);
+    }
 }

@@ -22,7 +22,8 @@ fn ships(path: &str, content: &str) {
     assert!(is == content, "{path} is stale: run `make manifests`, and look at what it changes");
 }
 
-fn policies_for(options: &policies::PolicyOptions) -> String {
+/// What `cmk-operator policies` prints.
+pub fn policies_for(options: &policies::PolicyOptions) -> String {
     let policies = policies::policies(options);
     let manifests: Vec<_> = policies.iter().flat_map(policies::Policy::manifests).collect();
     crds::to_yaml("policies", &manifests).unwrap()

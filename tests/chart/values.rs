@@ -4,7 +4,14 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use crate::helm::{CHART, Helm};
+use crate::{
+    helm::{CHART, Helm, NAMESPACE},
+    support::world::succeed,
+};
+
+/// A certificate of an authority that everybody knows.
+const PUBLIC: &str =
+    "endpoint.tls.mode=CertManager,endpoint.tls.issuerRef.name=letsencrypt,endpoint.tls.privateCA=false";
 
 #[test]
 fn mistakes_are_refused_by_name() {
@@ -32,6 +39,8 @@ fn mistakes_are_refused_by_name() {
         ("tracing.endpoint=https://collector:4318", "endpoint"),
         ("endpoint.url=http://kms.example.com", "url"),
         ("endpoint.maxStaleness=300", "maxStaleness"),
+        ("endpoint.maxStaleness=5s", "endpoint.maxStaleness has to be at least 10s"),
+        ("endpoint.maxStaleness=0m9.5s200ms", "endpoint.maxStaleness has to be at least 10s"),
         ("endpoint.service.port=https", "port"),
         ("endpoint.tls.mode=selfmade", "mode"),
         ("endpoint.tls.mode=Secret", "endpoint.tls.secretName is needed"),
@@ -39,9 +48,29 @@ fn mistakes_are_refused_by_name() {
         ("endpoint.tls.secretName=tls", "endpoint.tls.secretName is for endpoint.tls.mode: Secret"),
         ("endpoint.tls.issuerRef.name=ca", "endpoint.tls.issuerRef is for endpoint.tls.mode: CertManager"),
         ("endpoint.tls.dnsNames={https://kms}", "dnsNames"),
+        ("endpoint.tls.mode=Secret,endpoint.tls.secretName=cmk-kms-tls", "cmk-kms-tls is the Secret"),
+        (
+            "endpoint.tls.mode=CertManager,endpoint.tls.issuerRef.name=ca,fullnameOverride=cmk",
+            "cmk-kms-tls is the Secret",
+        ),
+        (PUBLIC, "endpoint.url is needed"),
+        (&format!("{PUBLIC},endpoint.tls.dnsNames={{kms.example.com}}"), "endpoint.url is needed"),
+        ("fullnameOverride=kms.example", "fullnameOverride"),
+        ("fullnameOverride=1kms", "fullnameOverride"),
+        ("nameOverride=kms.example", "nameOverride"),
+        ("listenAddress=127.0.0.1", "listenAddress"),
         ("metrics.serviceMonitor.enabled=yes please", "enabled"),
         ("podDisruptionBudget.maxUnavailable=half", "maxUnavailable"),
-        ("shutdownDelaySeconds=45", "shutdownDelaySeconds has to be less than terminationGracePeriodSeconds"),
+        ("shutdownDelaySeconds=21", "terminationGracePeriodSeconds has to be at least 46"),
+        ("terminationGracePeriodSeconds=29", "terminationGracePeriodSeconds has to be at least 30"),
+        (r"podLabels.app\.kubernetes\.io/name=kms", "podLabels has app.kubernetes.io/name"),
+        (
+            r"podAnnotations.kubectl\.kubernetes\.io/default-container=a",
+            "podAnnotations has kubectl.kubernetes.io/default",
+        ),
+        (r"metrics.serviceMonitor.labels.helm\.sh/chart=a", "metrics.serviceMonitor.labels has helm.sh/chart"),
+        (r"metrics.prometheusRule.labels.helm\.sh/chart=a", "metrics.prometheusRule.labels has helm.sh/chart"),
+        (r"metrics.dashboard.labels.helm\.sh/chart=a", "metrics.dashboard.labels has helm.sh/chart"),
         ("serviceAccount.create=false", "serviceAccount.name is needed"),
         ("extraArgs={run}", "extraArgs"),
         ("extraVolumeMounts[0].name=a", "mountPath"),
@@ -54,6 +83,40 @@ fn mistakes_are_refused_by_name() {
     }
     let said = Helm::Four.refuses(&["--namespace", "default"]);
     assert!(said.contains("the operator needs a namespace of its own"), "{said}");
+}
+
+/// What is just inside.
+#[test]
+fn bounds_are_included() {
+    for set in [
+        "endpoint.maxStaleness=10s",
+        "endpoint.maxStaleness=0.5m",
+        "endpoint.maxStaleness=10000ms",
+        "endpoint.maxStaleness=1h1s",
+        "shutdownDelaySeconds=20",
+        "shutdownDelaySeconds=0,terminationGracePeriodSeconds=25",
+        "podLabels=null,podAnnotations=null,metrics.serviceMonitor=null,endpoint.tls.dnsNames=null",
+    ] {
+        for helm in Helm::ALL {
+            helm.template(&["--set", set]);
+        }
+    }
+}
+
+/// The names of objects follow from that of the release, which may have what the name of a Service may not.
+#[test]
+fn a_release_that_no_service_can_be_named_after_is_refused() {
+    for release in ["1kms", "kms.example"] {
+        let template = || {
+            let mut helm = Helm::Four.command();
+            helm.args(["template", release, CHART, "--namespace", NAMESPACE]);
+            helm
+        };
+        let output = template().output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("fullnameOverride"), "{said}");
+        succeed(template().args(["--set", "fullnameOverride=kms"]));
+    }
 }
 
 /// A value, what is said about it, and what it is by itself.

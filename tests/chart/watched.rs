@@ -100,6 +100,7 @@ async fn given_namespaces_take_no_right_over_the_secrets_of_others() {
     .await;
     assert!(may(control_plane, "create", "events.events.k8s.io", "default"));
 
+    rarely_needed(&installed).await;
     assert_eq!(refusals(control_plane).await, before, "the operator lacks a right");
     operator.stop().await.unwrap();
 }
@@ -191,4 +192,79 @@ async fn a_watched_namespace_that_is_deleted_stops_nothing_in_the_others() {
     succeed(&mut installed.helm(&["upgrade", RELEASE, CHART, "--set", "replicaCount=1,watchNamespaces={shop}"]));
     assert_eq!(installed.settings().watch_namespaces, ["shop"]);
     operator.stop().await.unwrap();
+}
+
+/// What takes further rights: a rotation writes annotations that a policy is about, a Secret that can't be changed is deleted,
+/// material is read, and of an object that can't be read the status is patched. What a call of the KMS endpoint
+/// writes, an import among it, is in `tests/rules/endpoint_*.rs`, with the same rules.
+async fn rarely_needed(installed: &Installed) {
+    let world = &installed.world;
+    let control_plane = &world.bed.control_plane;
+    let annotate = |rotate: &str| format!("cmk-operator.dev/rotate-requested-at={rotate}");
+    succeed(&mut world.kubectl(&["annotate", "datakey", "dek", &annotate("now")]));
+    eventually("the data key to be rotated", SOON, async || {
+        let history = installed.json(&["get", "datakey", "dek", "--namespace", "shop"])["status"]["history"].clone();
+        if history.as_array().is_some_and(|history| history.len() == 1) { Ok(()) } else { Err(history.to_string()) }
+    })
+    .await;
+    world.data_key_ready("dek").await;
+
+    let immutable = json!({"immutable": true}).to_string();
+    let uid = || installed.json(&["get", "secret", "service-dek", "--namespace", "shop"])["metadata"]["uid"].clone();
+    let fixed = uid();
+    succeed(&mut world.kubectl(&["patch", "secret", "service-dek", "--type=merge", "--patch", &immutable]));
+    succeed(&mut world.kubectl(&[
+        "patch",
+        "secret",
+        "service-dek",
+        "--type=merge",
+        "--patch",
+        r#"{"metadata":{"labels":null}}"#,
+    ]));
+    eventually("the Secret to be made anew", SOON, async || {
+        let got = world.kubectl(&["get", "secret", "service-dek", "--output", "jsonpath={.metadata.uid}"]).output();
+        let now = String::from_utf8(got.unwrap().stdout).unwrap();
+        if !now.is_empty() && fixed != *now { Ok(()) } else { Err(now) }
+    })
+    .await;
+
+    succeed(&mut world.kubectl(&[
+        "create",
+        "secret",
+        "generic",
+        "material",
+        "--from-literal=material=0123456789abcdef0123456789abcdef",
+    ]));
+    let from = json!({"secretRef": {"name": "material", "key": "material"}});
+    world.apply_key("imported", json!({"origin": "EXTERNAL", "importedKeyMaterial": from})).await;
+    assert_eq!(key_state(&world.key_ready("imported").await), "Enabled");
+
+    let objects = [
+        ("customermasterkeys", "after", "deletionPolicy", json!({"deletionPolicy": "Bogus"})),
+        ("datakeys", "dek", "secret/properties/encoding", json!({"secret": {"encoding": "Bogus"}})),
+        (
+            "clusterkeystores",
+            "default",
+            "embedded/properties/onNamespaceRecreated",
+            json!({"embedded": {"onNamespaceRecreated": "Bogus"}}),
+        ),
+    ];
+    for (kind, name, field, spec) in objects {
+        let crd = format!("{kind}.kms.cmk-operator.dev");
+        let path = format!("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/{field}/enum");
+        let loosen = json!([{"op": "remove", "path": path}]).to_string();
+        succeed(&mut control_plane.kubectl(["patch", "crd", &crd, "--type=json", "--patch", &loosen]));
+        let patch = json!({ "spec": spec }).to_string();
+        eventually("the loose schema to be in force", SOON, async || {
+            let output = world.kubectl(&["patch", &crd, name, "--type=merge", "--patch", &patch]).output().unwrap();
+            if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+        })
+        .await;
+        let reason = "jsonpath={.status.conditions[?(@.type==\"Stalled\")].reason}";
+        eventually("the object to be reported", SOON, async || {
+            let says = succeed(&mut world.kubectl(&["get", &crd, name, "--output", reason]));
+            if says == "Unreadable" { Ok(()) } else { Err(format!("{crd} {name}: {says}")) }
+        })
+        .await;
+    }
 }

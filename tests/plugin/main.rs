@@ -12,8 +12,9 @@ use std::{
 };
 
 use cmk_operator::api::metadata;
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    ResourceExt,
+    Api, ResourceExt,
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
@@ -344,7 +345,20 @@ async fn the_doctor_misses_what_is_not_installed() {
     kubectl(&["delete", "validatingadmissionpolicybinding", "cmk-operator-status.cmk-operator.dev"]);
     plugin.run(&["doctor"]).await.says(1, "cmk-operator-status.cmk-operator.dev has no binding");
     kubectl(&["delete", "validatingadmissionpolicies,validatingadmissionpolicybindings", "--all"]);
-    plugin.run(&["doctor"]).await.says(1, "is not installed").says(1, "cmk-operator policies | kubectl apply");
+    let namespace = &world.operator_namespace;
+    let command = |account: &str| {
+        let user = format!("system:serviceaccount:{namespace}:{account}");
+        format!("cmk-operator policies --namespace {namespace} --user {user} | kubectl apply --server-side -f -")
+    };
+    plugin.run(&["doctor"]).await.says(1, "is not installed").says(1, &command("cmk-operator"));
+    // The operator runs as another user: policies for the usual one would refuse its every status.
+    kubectl(&["create", "serviceaccount", "kms", "--namespace", namespace]);
+    let spec = json!({"serviceAccountName": "kms", "containers": [{"name": "operator", "image": "cmk-operator"}]});
+    let labels = json!({"app.kubernetes.io/name": "cmk-operator"});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "kms", "labels": labels}, "spec": spec});
+    let pods: Api<Pod> = Api::namespaced(world.client.clone(), namespace);
+    pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+    plugin.run(&["doctor"]).await.says(1, &command("kms"));
     kubectl(&["delete", "crd", "customermasterkeys.kms.cmk-operator.dev", "datakeys.kms.cmk-operator.dev"]);
     kubectl(&["delete", "crd", "clusterkeystores.kms.cmk-operator.dev", "accesskeys.kms.cmk-operator.dev"]);
     eventually("the kinds to be gone", SOON, async || {

@@ -24,6 +24,11 @@
 {{- end }}
 {{- end }}
 
+{{- /* Who the operator is to the API server. */}}
+{{- define "cmk-operator.user" -}}
+{{- printf "system:serviceaccount:%s:%s" .Release.Namespace (include "cmk-operator.serviceAccountName" .) }}
+{{- end }}
+
 {{- define "cmk-operator.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "cmk-operator.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -59,15 +64,31 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{- /* Every name that clients may call the endpoint by, as a JSON list under `names`. */}}
+{{- /*
+Every name that clients may call the endpoint by, as JSON: `names`, and of these the DNS names in `dns` and the addresses in `ips`.
+With an authority that everybody knows, none of the cluster's: no such authority issues a certificate for one.
+*/}}
 {{- define "cmk-operator.endpointNames" -}}
+{{- $names := list }}
+{{- if not (and (eq .Values.endpoint.tls.mode "CertManager") (not .Values.endpoint.tls.privateCA)) }}
 {{- $service := printf "%s-kms" (include "cmk-operator.fullname" .) }}
 {{- $inNamespace := printf "%s.%s" $service .Release.Namespace }}
-{{- $names := list $service $inNamespace (printf "%s.svc" $inNamespace) (printf "%s.svc.cluster.local" $inNamespace) }}
+{{- $names = list $service $inNamespace (printf "%s.svc" $inNamespace) (printf "%s.svc.cluster.local" $inNamespace) }}
+{{- end }}
 {{- if .Values.endpoint.url }}
 {{- $names = append $names (get (urlParse .Values.endpoint.url) "hostname") }}
 {{- end }}
-{{- dict "names" (concat $names .Values.endpoint.tls.dnsNames | uniq) | toJson }}
+{{- $names = concat $names (.Values.endpoint.tls.dnsNames | default list) | uniq }}
+{{- $dns := list }}
+{{- $ips := list }}
+{{- range $names }}
+{{- if or (contains ":" .) (regexMatch "^[0-9]+([.][0-9]+){3}$" .) }}
+{{- $ips = append $ips . }}
+{{- else }}
+{{- $dns = append $dns . }}
+{{- end }}
+{{- end }}
+{{- dict "names" $names "dns" $dns "ips" $ips | toJson }}
 {{- end }}
 
 {{- define "cmk-operator.tlsSecret" -}}
@@ -81,6 +102,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- /* Whether root keys are files: "true" or nothing. */}}
 {{- define "cmk-operator.rootKeyFiles" -}}
 {{- if or .Values.rootKey.existingSecret .Values.rootKey.volume }}true{{ end }}
+{{- end }}
+
+{{- /* The seconds in a duration such as 1m30s. */}}
+{{- define "cmk-operator.seconds" -}}
+{{- $units := dict "h" 3600.0 "m" 60.0 "s" 1.0 "ms" 0.001 }}
+{{- $seconds := 0.0 }}
+{{- range regexFindAll "[0-9.]+(ms|h|m|s)" . -1 }}
+{{- $unit := regexFind "[hms]+$" . }}
+{{- $seconds = addf $seconds (mulf (trimSuffix $unit . | float64) (get $units $unit)) }}
+{{- end }}
+{{- $seconds }}
 {{- end }}
 
 {{- /* What the schema can't say: fields that need or exclude each other, and one operator a cluster. */}}
@@ -101,12 +133,41 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and (eq .tls.mode "Secret") .tls.dnsNames }}
 {{- fail "endpoint.tls.dnsNames is not for endpoint.tls.mode: Secret: the names are in the certificate that is given" }}
 {{- end }}
+{{- if and .enabled (ne .tls.mode "SelfMade") (eq (include "cmk-operator.tlsSecret" $) "cmk-kms-tls") }}
+{{- fail "cmk-kms-tls is the Secret of the certificate that the operator makes: with another one, say another endpoint.tls.secretName or fullnameOverride" }}
+{{- end }}
+{{- $names := (include "cmk-operator.endpointNames" $ | fromJson).names }}
+{{- if and .enabled (eq .tls.mode "CertManager") (not .tls.privateCA) (not .url) (not (has (include "cmk-operator.endpointHost" $) $names)) }}
+{{- fail (printf "endpoint.url is needed with endpoint.tls.mode: CertManager and endpoint.tls.privateCA: false: an authority that everybody knows issues no certificate for %s, which clients are told otherwise. Where yours does, name it in endpoint.tls.dnsNames" (include "cmk-operator.endpointHost" $)) }}
+{{- end }}
+{{- if lt (include "cmk-operator.seconds" .maxStaleness | float64) 10.0 }}
+{{- fail "endpoint.maxStaleness has to be at least 10s: a look at the API server takes its time" }}
+{{- end }}
 {{- end }}
 {{- if and .Values.rootKey.existingSecret .Values.rootKey.volume }}
 {{- fail "rootKey.existingSecret and rootKey.volume exclude each other: root keys come from one of them" }}
 {{- end }}
-{{- if ge (int .Values.shutdownDelaySeconds) (int .Values.terminationGracePeriodSeconds) }}
-{{- fail "shutdownDelaySeconds has to be less than terminationGracePeriodSeconds, of which it is a part" }}
+{{- $stopping := add .Values.shutdownDelaySeconds 25 }}
+{{- if lt (int .Values.terminationGracePeriodSeconds) (int $stopping) }}
+{{- fail (printf "terminationGracePeriodSeconds has to be at least %d: shutdownDelaySeconds, 20 s for the requests that are under way then, and 5 s for the last traces" $stopping) }}
+{{- end }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" (include "cmk-operator.fullname" .)) }}
+{{- fail (printf "no Service can be called %s: give another release name, or fullnameOverride: lower-case letters, digits and hyphens, with a letter first" (include "cmk-operator.fullname" .)) }}
+{{- end }}
+{{- $own := include "cmk-operator.labels" . | fromYaml }}
+{{- $labels := dict "podLabels" .Values.podLabels }}
+{{- range $kind := list "serviceMonitor" "prometheusRule" "dashboard" }}
+{{- $_ := set $labels (printf "metrics.%s.labels" $kind) (dig $kind "labels" dict $.Values.metrics) }}
+{{- end }}
+{{- range $where, $given := $labels }}
+{{- range $name, $_ := $given }}
+{{- if hasKey $own $name }}
+{{- fail (printf "%s has %s, which is the chart's own: objects are found by it" $where $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if hasKey (.Values.podAnnotations | default dict) "kubectl.kubernetes.io/default-container" }}
+{{- fail "podAnnotations has kubectl.kubernetes.io/default-container, which is the chart's own" }}
 {{- end }}
 {{- if eq .Release.Namespace "default" }}
 {{- fail "the operator needs a namespace of its own, as whoever reads Secrets there has all keys: --namespace cmk-system --create-namespace" }}

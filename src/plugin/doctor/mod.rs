@@ -84,7 +84,7 @@ pub async fn doctor(session: &Session, arguments: &DoctorArguments) -> Result<Ex
     let horizon = Horizon { now: Timestamp::now(), expiring_within: arguments.expiring_within };
     let mut report = Report { checks: Vec::new(), findings: Vec::new() };
     if kinds(session, &mut report).await? {
-        policies(session, &mut report).await;
+        policies(session, &arguments.operator.operator_namespace, &mut report).await;
         let objects = Objects::read(session, arguments).await?;
         operator(session, arguments, &objects, &mut report).await;
         let told = key_stores(session, &mut report).await;
@@ -116,8 +116,8 @@ async fn kinds(session: &Session, report: &mut Report) -> Result<bool, Failure> 
     Ok(!there.is_empty())
 }
 
-/// Whether our policies are there, and in force.
-async fn policies(session: &Session, report: &mut Report) {
+/// Whether our policies are there, and in force, for an operator in `namespace`.
+async fn policies(session: &Session, namespace: &str, report: &mut Report) {
     let names = |listed: Vec<String>| listed.into_iter().collect::<BTreeSet<_>>();
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(session.client.clone());
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(session.client.clone());
@@ -134,17 +134,36 @@ async fn policies(session: &Session, report: &mut Report) {
     let wanted = policies::policies(&PolicyOptions::default());
     let wanted: Vec<_> = wanted.iter().map(|policy| policy.policy.name_any()).collect();
     let missing: Vec<_> = wanted.iter().filter(|name| !there.contains(*name) || !bound.contains(*name)).collect();
+    let remedy = if missing.is_empty() { String::new() } else { policies_command(session, namespace).await };
     let found = missing.iter().map(|name| {
         let message = if there.contains(*name) {
             format!("The ValidatingAdmissionPolicy {name} has no binding, so it is not in force.")
         } else {
             format!("The ValidatingAdmissionPolicy {name} is not installed.")
         };
-        Finding::wrong("policies", "PolicyMissing", message)
-            .remedied("cmk-operator policies | kubectl apply --server-side -f -")
+        Finding::wrong("policies", "PolicyMissing", message).remedied(&remedy)
     });
     let seen = format!("{} of {} in force", wanted.len() - missing.len(), wanted.len());
     report.add("policies", seen, found.collect());
+}
+
+/// What installs the policies for the operator in `namespace`: for the ServiceAccount of its pods or, where none is seen,
+/// the usual one. Policies for another user refuse every status that the operator writes.
+async fn policies_command(session: &Session, namespace: &str) -> String {
+    let pods = operator_pods(session, namespace).await.unwrap_or_default();
+    let account = pods.into_iter().find_map(|pod| pod.spec?.service_account_name);
+    let account = account.unwrap_or_else(|| metadata::MANAGER.to_owned());
+    format!(
+        "cmk-operator policies --namespace {namespace} --user system:serviceaccount:{namespace}:{account} | kubectl apply \
+         --server-side -f - (--user: whom the operator runs as)"
+    )
+}
+
+/// The operator's pods, as far as they are called so.
+async fn operator_pods(session: &Session, namespace: &str) -> Result<Vec<Pod>, kube::Error> {
+    let api: Api<Pod> = Api::namespaced(session.client.clone(), namespace);
+    let labelled = ListParams::default().labels("app.kubernetes.io/name=cmk-operator");
+    Ok(api.list(&labelled).await?.items)
 }
 
 /// The objects that are looked at.
@@ -186,15 +205,9 @@ impl Objects {
 /// Whether somebody answers the objects.
 async fn operator(session: &Session, arguments: &DoctorArguments, objects: &Objects, report: &mut Report) {
     let mut found = Vec::new();
-    let pods: Api<Pod> = Api::namespaced(session.client.clone(), &arguments.operator.operator_namespace);
-    let labelled = ListParams::default().labels("app.kubernetes.io/name=cmk-operator");
-    let seen_pods = match pods.list(&labelled).await {
-        Ok(pods) => {
-            found.extend(pods.items.iter().filter_map(not_running));
-            pods.items.len()
-        }
-        Err(_) => 0,
-    };
+    let pods = operator_pods(session, &arguments.operator.operator_namespace).await.unwrap_or_default();
+    found.extend(pods.iter().filter_map(not_running));
+    let seen_pods = pods.len();
     let unanswered = |object: &(String, String, bool)| object.2;
     let keys = objects.keys.iter().filter_map(|key| key.0.as_ref().ok()).map(|key| waiting(key, answered_key(key)));
     let data_keys =

@@ -34,7 +34,11 @@ struct Server {
 
 impl Server {
     async fn start(limits: Limits) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_on("127.0.0.1:0", limits).await
+    }
+
+    async fn start_on(address: &str, limits: Limits) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
         let (metrics, go_on, asked) = (EndpointMetrics::default(), Arc::new(Notify::new()), Arc::default());
@@ -51,6 +55,7 @@ impl Server {
                     }
                     let text = match arrival.refused {
                         Some(failure) => failure.name().to_owned(),
+                        None if arrival.request.path == "/peer" => arrival.peer.ip().to_string(),
                         None => format!("{} {}", arrival.request.query, arrival.request.body.len()),
                     };
                     let body = Zeroizing::new(text.into_bytes());
@@ -143,6 +148,17 @@ async fn nothing_is_read_after_a_request_in_chunks() {
         assert!(answer.contains("connection: close") && answer.ends_with("\r\n\r\nfirst 1"), "{headers} {answer}");
     }
     server.goes_on().await;
+}
+
+/// The audit log is searched for the addresses of pods.
+#[tokio::test]
+async fn who_comes_by_ipv4_has_an_ipv4_address_at_a_listener_of_both_families() {
+    let mut server = Server::start_on("[::]:0", Limits::default()).await;
+    for address in ["127.0.0.1", "::1"] {
+        server.address.set_ip(address.parse().unwrap());
+        let answer = server.all(b"GET /peer HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").await;
+        assert!(answer.ends_with(&format!("\r\n\r\n{address}")), "{answer}");
+    }
 }
 
 #[tokio::test]
