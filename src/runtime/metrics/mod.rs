@@ -20,7 +20,7 @@ use prometheus_client::{
 pub use collector::ObjectMetrics;
 pub use gather::Sources;
 
-use crate::{cluster::EventNote, server::metrics::EndpointMetrics, store::metered::StoreMetrics};
+use crate::{cluster::EventMetrics, server::metrics::EndpointMetrics, store::metered::StoreMetrics};
 
 /// Labels of what is counted by kind.
 #[derive(Clone, Debug, EncodeLabelSet, Hash, PartialEq, Eq)]
@@ -38,17 +38,6 @@ pub struct PassLabels {
     pub result: &'static str,
 }
 
-/// Labels of an Event.
-#[derive(Clone, Debug, EncodeLabelSet, Hash, PartialEq, Eq)]
-pub struct EventLabels {
-    /// The kind of the object that it is about.
-    pub kind: String,
-    /// `Normal` or `Warning`.
-    pub r#type: &'static str,
-    /// One of [`crate::api::conditions::reason`].
-    pub reason: &'static str,
-}
-
 /// All metrics.
 pub struct Metrics {
     registry: Registry,
@@ -59,7 +48,7 @@ pub struct Metrics {
     /// How long passes took.
     pub pass_seconds: Family<KindLabels, Histogram, fn() -> Histogram>,
     /// Events written.
-    events: Family<EventLabels, Counter>,
+    pub events: EventMetrics,
     /// Calls to the key store.
     pub store: StoreMetrics,
     /// What is said about keys and objects.
@@ -86,7 +75,7 @@ impl Default for Metrics {
             process: Registry::default(),
             passes: Family::default(),
             pass_seconds: Family::new_with_constructor(pass_seconds),
-            events: Family::default(),
+            events: EventMetrics::default(),
             store: StoreMetrics::default(),
             objects: ObjectMetrics::default(),
             leader: Gauge::default(),
@@ -108,7 +97,7 @@ impl Metrics {
         registry.register("leader", "1 while this replica makes passes", self.leader.clone());
         registry.register("passes", "Reconcile passes by kind and result", self.passes.clone());
         registry.register("pass_duration_seconds", "Duration of reconcile passes by kind", self.pass_seconds.clone());
-        registry.register("events", "Events written by kind, type and reason", self.events.clone());
+        self.events.register(registry);
         registry.register(
             "records_without_object",
             "Keys whose CustomerMasterKey is missing; they are kept",
@@ -129,13 +118,6 @@ impl Metrics {
         self.endpoint.register(registry);
         registry.register_collector(Box::new(self.objects.clone()));
         self.process.register_collector(Box::new(process::ProcessMetrics));
-    }
-
-    /// Counts an Event about an object of a kind.
-    pub fn count_event(&self, kind: &str, note: &EventNote) {
-        let type_ = if note.warning { "Warning" } else { "Normal" };
-        let labels = EventLabels { kind: kind.to_owned(), r#type: type_, reason: note.reason };
-        self.events.get_or_create(&labels).inc();
     }
 
     /// All metrics as OpenMetrics text.
@@ -164,6 +146,7 @@ mod tests {
     };
     use crate::{
         api::conditions::reason,
+        cluster::EventNote,
         kms::{KeyStep, key_record::tests::at},
     };
 
@@ -192,7 +175,7 @@ mod tests {
         let metrics = Metrics::default();
         metrics.passes.get_or_create(&PassLabels { kind: "DataKey", result: "ok" }).inc();
         metrics.pass_seconds.get_or_create(&KindLabels { kind: "DataKey" }).observe(0.01);
-        metrics.count_event("DataKey", &EventNote::normal(reason::DATA_KEY_ROTATED, "Rotate", ""));
+        metrics.events.written("DataKey", &EventNote::normal(reason::DATA_KEY_ROTATED, "Rotate", ""));
         metrics.objects.look_at(|| {
             let mut snapshot = Snapshot::default();
             snapshot.add_keys(&[key(1, &[KeyStep::ScheduleDeletion { days: 7 }])], &Use::default(), at(2000), true);
