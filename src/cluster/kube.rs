@@ -23,8 +23,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    ApiError, Cluster, ClusterKeyStores, EventMetrics, EventNote, Events, Guarded, History, KeyObjectView, KeyStoreView, NamespaceView,
-    Objects, Secrets, ServiceAccounts,
+    ApiError, Cluster, ClusterKeyStores, EventMetrics, EventNote, Events, Guarded, History, KeyObjectView,
+    KeyStoreView, NamespaceView, Objects, Secrets, ServiceAccounts,
 };
 use crate::api::{
     ClusterKeyStore, ClusterKeyStoreSpec, CustomerMasterKey, DataKey, KeyStoreRef, cluster_key_store::DEFAULT_STORE,

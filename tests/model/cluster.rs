@@ -13,7 +13,8 @@ use cmk_operator::{
         metadata,
     },
     cluster::{
-        ApiError, Cluster, EventNote, Events, Guarded, History, KeyObjectView, KeyStoreView, NamespaceView, Objects, Secrets,
+        ApiError, Cluster, EventNote, Events, Guarded, History, KeyObjectView, KeyStoreView, NamespaceView, Objects,
+        Secrets,
     },
 };
 use jiff::Timestamp;

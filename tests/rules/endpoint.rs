@@ -10,8 +10,8 @@ use std::{
 use cmk_operator::{
     api::{ClusterKeyStore, CustomerMasterKey, KeyStoreRef, edit::Edit, metadata},
     cluster::{
-        AccessQuestion, ApiError, Cluster, EventNote, Events, Guarded, History, KeyObjectView, KeyObjects, KeyStoreView,
-        KubeCluster, NamespaceView, Objects, Reviews, Secrets, UserInfo, Views,
+        AccessQuestion, ApiError, Cluster, EventNote, Events, Guarded, History, KeyObjectView, KeyObjects,
+        KeyStoreView, KubeCluster, NamespaceView, Objects, Reviews, Secrets, UserInfo, Views,
     },
     crypto::SystemRandom,
     kms::Dialect,

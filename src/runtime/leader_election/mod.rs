@@ -82,7 +82,14 @@ impl<C: Events> Candidate<C> {
         timing: Timing,
         holds: watch::Sender<bool>,
     ) -> Self {
-        Self { api: Api::namespaced(client, namespace), cluster, identity, timing, holds, is_stopped: AtomicBool::new(false) }
+        Self {
+            api: Api::namespaced(client, namespace),
+            cluster,
+            identity,
+            timing,
+            holds,
+            is_stopped: AtomicBool::new(false),
+        }
     }
 
     /// Stands for election until `stop` resolves, and then gives the lease up, so that another need not wait.

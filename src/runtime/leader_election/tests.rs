@@ -99,7 +99,10 @@ impl Server {
 }
 
 fn failure(status: StatusCode, reason: &str) -> (StatusCode, Value) {
-    (status, json!({"kind": "Status", "status": "Failure", "reason": reason, "message": reason, "code": status.as_u16()}))
+    (
+        status,
+        json!({"kind": "Status", "status": "Failure", "reason": reason, "message": reason, "code": status.as_u16()}),
+    )
 }
 
 /// Nobody reads the Events.

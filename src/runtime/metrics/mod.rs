@@ -20,7 +20,9 @@ use prometheus_client::{
 pub use collector::ObjectMetrics;
 pub use gather::Sources;
 
-use crate::{cluster::EventMetrics, server::metrics::EndpointMetrics, store::metered::StoreMetrics};
+use crate::{
+    cluster::EventMetrics, controller::purge::Hold, server::metrics::EndpointMetrics, store::metered::StoreMetrics,
+};
 
 /// Labels of what is counted by kind.
 #[derive(Clone, Debug, EncodeLabelSet, Hash, PartialEq, Eq)]
@@ -36,6 +38,13 @@ pub struct PassLabels {
     pub kind: &'static str,
     /// How it ended: `ok`, or what kind of error.
     pub result: &'static str,
+}
+
+/// Labels of what waits.
+#[derive(Clone, Debug, EncodeLabelSet, Hash, PartialEq, Eq)]
+struct WaitingLabels {
+    /// For what: [`Hold::reason`].
+    reason: &'static str,
 }
 
 /// All metrics.
@@ -58,7 +67,7 @@ pub struct Metrics {
     /// Records whose object is missing.
     pub records_without_object: Gauge,
     /// Keys that are due to be erased and wait.
-    pub purge_waiting: Gauge,
+    purge_waiting: Family<WaitingLabels, Gauge>,
     /// Keys erased by this process.
     pub keys_erased: Counter,
     /// Keys that this process let go without scheduling their deletion.
@@ -80,12 +89,13 @@ impl Default for Metrics {
             objects: ObjectMetrics::default(),
             leader: Gauge::default(),
             records_without_object: Gauge::default(),
-            purge_waiting: Gauge::default(),
+            purge_waiting: Family::default(),
             keys_erased: Counter::default(),
             keys_retained: Counter::default(),
             endpoint: EndpointMetrics::default(),
         };
         metrics.register();
+        metrics.show_purge_waiting([]);
         metrics
     }
 }
@@ -105,7 +115,7 @@ impl Metrics {
         );
         registry.register(
             "purge_waiting",
-            "Keys due to be erased that wait for the clocks to agree or for the hourly limit",
+            "Keys due to be erased that wait, by reason: for the clocks to agree, or for the hourly limit",
             self.purge_waiting.clone(),
         );
         registry.register(
@@ -118,6 +128,17 @@ impl Metrics {
         self.endpoint.register(registry);
         registry.register_collector(Box::new(self.objects.clone()));
         self.process.register_collector(Box::new(process::ProcessMetrics));
+    }
+
+    /// Shows for what the keys wait that are due to be erased: one item a key.
+    pub fn show_purge_waiting(&self, holds: impl IntoIterator<Item = Hold>) {
+        let mut counts = Hold::ALL.map(|hold| (hold, 0));
+        for hold in holds {
+            counts.iter_mut().filter(|(counted, _)| *counted == hold).for_each(|(_, count)| *count += 1);
+        }
+        for (hold, count) in counts {
+            self.purge_waiting.get_or_create(&WaitingLabels { reason: hold.reason() }).set(count);
+        }
     }
 
     /// All metrics as OpenMetrics text.
@@ -181,6 +202,7 @@ mod tests {
             snapshot.add_keys(&[key(1, &[KeyStep::ScheduleDeletion { days: 7 }])], &Use::default(), at(2000), true);
             snapshot
         });
+        metrics.show_purge_waiting([Hold::ClockSkew, Hold::ClockSkew]);
         let text = metrics.render();
         for line in [
             "cmk_passes_total{kind=\"DataKey\",result=\"ok\"} 1",
@@ -194,11 +216,15 @@ mod tests {
              key_id=\"00000000-0000-0000-0000-000000000001\"} 605800",
             "cmk_key_versions_limit 3000",
             "cmk_leader 0",
+            "cmk_purge_waiting{reason=\"ClockSkew\"} 2",
+            "cmk_purge_waiting{reason=\"PurgeRateLimited\"} 0",
         ] {
             assert!(text.lines().any(|written| written == line), "{line}\n{text}");
         }
         assert!(text.contains("process_resident_memory_bytes "), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
         assert_eq!(text.matches("# EOF").count(), 1);
+        metrics.show_purge_waiting([]);
+        assert!(metrics.render().contains("cmk_purge_waiting{reason=\"ClockSkew\"} 0"), "it leads no more, say");
     }
 }
