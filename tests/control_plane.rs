@@ -208,7 +208,8 @@ async fn the_controllers_delete_what_depends_on_the_deleted() {
 
     let namespaces: Api<Namespace> = Api::all(admin);
     namespaces.delete(namespace, &Default::default()).await.unwrap();
-    eventually("the namespace to go", SOON, async || gone(namespaces.get_opt(namespace).await)).await;
+    // Its controller waits a while before it begins.
+    eventually("the namespace to go", 4 * SOON, async || gone(namespaces.get_opt(namespace).await)).await;
 }
 
 #[tokio::test]

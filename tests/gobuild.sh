@@ -22,12 +22,23 @@ gobuild_missing() {
   for name in "${gobuild_programs[@]}"; do [[ -x $gobuild_bin/$name ]] || echo "$name"; done
 }
 
+# Runs a command up to three times: what was downloaded by then stays, and a registry may fail once.
+gobuild_persistently() {
+  local try
+  for try in 1 2; do
+    "$@" && return
+    say "failed (try $try of 3); again in 5 s ..."
+    sleep 5
+  done
+  "$@"
+}
+
 # Builds $1: under another name first, so that a name in the cache is always a whole binary. The lock
 # is not for go's own children, which may stay behind.
 gobuild_one() {
   local source
   mapfile -t source < <(gobuild_source "$1")
-  CGO_ENABLED=0 GOWORK=off go build -C "${source[0]}" -mod=readonly -trimpath -buildvcs=false \
+  gobuild_persistently env CGO_ENABLED=0 GOWORK=off go build -C "${source[0]}" -mod=readonly -trimpath -buildvcs=false \
     "${source[@]:2}" -o "$gobuild_bin/.$1.new" "${source[1]}" >&2 9>&-
   mv -f "$gobuild_bin/.$1.new" "$gobuild_bin/$1"
 }

@@ -24,7 +24,7 @@ use cmk_operator::{
     kms::EncryptionContext,
     store::{Freshness, KeyStore},
 };
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     ResourceExt,
@@ -203,8 +203,10 @@ async fn kill_again_and_again(
     let mut dice = StdRng::seed_from_u64(seed);
     loop {
         let running = process.start(kills.load(Ordering::Acquire));
-        // Starting takes some 300 ms in a debug build; some lives end before any work is done.
-        tokio::time::sleep(Duration::from_millis(dice.random_range(100..1200))).await;
+        // Starting takes some 300 ms in a debug build; some lives end before any work is done. They get longer, or on a slow
+        // machine all would.
+        let longest = 1200 + 20 * kills.load(Ordering::Acquire) as u64;
+        tokio::time::sleep(Duration::from_millis(dice.random_range(100..longest))).await;
         if calm.load(Ordering::Acquire) {
             return running;
         }
@@ -221,7 +223,9 @@ async fn watch_deliveries(secrets: kube::Api<Secret>, seen: Arc<Deliveries>) {
     let config =
         watcher::Config::default().labels(&format!("{}={}", metadata::COMPONENT_LABEL, metadata::COMPONENT_DATA_KEY));
     let mut events = std::pin::pin!(watcher(secrets, config).default_backoff().applied_objects());
-    while let Ok(Some(secret)) = events.try_next().await {
+    while let Some(event) = events.next().await {
+        // A watch that fails goes on by itself.
+        let Ok(secret) = event else { continue };
         seen.0.lock().unwrap().entry(secret.name_any()).or_default().insert(entry(&secret, "plaintext"));
     }
 }

@@ -12,7 +12,7 @@ use super::arguments::VerifyArguments;
 use crate::{
     api::metadata,
     clock::SystemClock,
-    cluster::{ApiError, Cluster, KubeCluster, Secrets, Views},
+    cluster::{ApiError, KubeCluster, Secrets, Views},
     crypto::{RootKeyRing, SystemRandom},
     store::embedded::{
         EmbeddedStore, Verified,
@@ -23,7 +23,17 @@ use crate::{
 /// Why nothing could be verified.
 #[derive(Debug, Error)]
 pub enum VerifyError {
-    /// There is no root key.
+    /// There is no root key to verify with.
+    #[error(
+        "there is no Secret {namespace}/{}, and no --root-key-file: give the root key with --root-key-file, or restore \
+         the Secret",
+        metadata::ROOT_KEY_SECRET
+    )]
+    NoRootKey {
+        /// Where it was looked for.
+        namespace: String,
+    },
+    /// The root key can't be used.
     #[error(transparent)]
     RootKey(#[from] RootKeyError),
     /// The records can't be read.
@@ -156,10 +166,9 @@ pub async fn verify(client: Client, arguments: &VerifyArguments) -> Result<Repor
     let cluster = KubeCluster::new(client, Views::blind());
     let ring = match root_key::from_files(&arguments.root_key.root_key_files)? {
         Some(ring) => ring,
-        // Never generates: as with --no-new-keys, a missing root key is an error.
         None => {
-            let count = || cluster.count_keys_with_status();
-            root_key::from_secret(&cluster, namespace, true, &SystemRandom, count).await?
+            let stored = root_key::stored(&cluster, namespace).await?;
+            stored.ok_or_else(|| VerifyError::NoRootKey { namespace: namespace.clone() })?
         }
     };
     let mut report = Report::new(&ring);

@@ -2,7 +2,7 @@
 //! there until the end. There is no node, so the operator runs in this process: as the ServiceAccount of the chart, with
 //! the arguments of the chart.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use clap::Parser;
 use cmk_operator::{
@@ -65,6 +65,14 @@ impl Installed {
     pub async fn install(&self, chart: &str, values: &[&str]) {
         succeed(self.helm(&["install", RELEASE, chart, "--create-namespace"]).args(values));
         in_force(self.world.client.clone()).await;
+        let control_plane = &self.world.bed.control_plane;
+        eventually("the operator's rights to be in force", SOON, async || {
+            let account = format!("system:serviceaccount:{NAMESPACE}:{RELEASE}");
+            let asked = ["auth", "can-i", "create", "secrets", "--namespace", NAMESPACE, "--as", &account, "--quiet"];
+            let output = control_plane.kubectl(asked).output().unwrap();
+            if output.status.success() { Ok(()) } else { Err(format!("{output:?}")) }
+        })
+        .await;
         let bed = self.world.bed;
         let credentials = bed.control_plane.kubeconfig_for_service_account(NAMESPACE, RELEASE).await;
         fs::copy(credentials, &bed.operator_kubeconfig).unwrap();
@@ -215,6 +223,9 @@ async fn uninstalled_keeps_the_keys(installed: &Installed, stores: &Api<ClusterK
     assert!(!output.status.success() && said.contains("this cluster has cmk-operator already"), "{said}");
 }
 
+/// Finalizers and namespaces are looked at every few seconds each, by controllers that come one after the other.
+const REMOVED_WITHIN: Duration = Duration::from_secs(180);
+
 /// The documented commands remove everything, and hang on nothing.
 async fn removed(installed: &Installed, operator: Operator) {
     let world = &installed.world;
@@ -229,7 +240,7 @@ async fn removed(installed: &Installed, operator: Operator) {
     shell.env("KUBECONFIG", control_plane.admin_kubeconfig()).env("HOME", control_plane.directory().join("home"));
     shell.env("HELM", helm.get_program()).env("KUBECTL", kubectl.get_program());
     let mut running = tokio::task::spawn_blocking(move || succeed(&mut shell));
-    tokio::time::timeout(SOON, &mut running).await.expect("the documented commands come to an end").unwrap();
+    tokio::time::timeout(REMOVED_WITHIN, &mut running).await.expect("the documented commands come to an end").unwrap();
     operator.crash().await;
 
     for kind in ["crd", "validatingadmissionpolicies", "validatingadmissionpolicybindings", "clusterroles"] {

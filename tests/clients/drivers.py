@@ -59,7 +59,7 @@ class AwsKms:
         )
 
     def call(self, operation: str, **parameters: object) -> Answer:
-        return throttled(lambda: self._call(operation, parameters), ("ThrottlingException",))
+        return throttled(lambda: self._call(operation, parameters), ("ThrottlingException", "ServiceUnavailableException"))
 
     def _call(self, operation: str, parameters: dict[str, object]) -> Answer:
         try:
@@ -97,7 +97,7 @@ class AlibabaV3Kms:
         )
 
     def call(self, operation: str, **parameters: object) -> Answer:
-        return throttled(lambda: self._call(operation, parameters), ("Throttling",))
+        return throttled(lambda: self._call(operation, parameters), ("Throttling", "ServiceUnavailableTemporary"))
 
     def _call(self, operation: str, parameters: dict[str, object]) -> Answer:
         request = getattr(models, f"{operation}Request")().from_map(parameters)
@@ -138,7 +138,7 @@ class AlibabaV1Kms:
         )
 
     def call(self, operation: str, **parameters: object) -> Answer:
-        return throttled(lambda: self._call(operation, parameters), ("Throttling",))
+        return throttled(lambda: self._call(operation, parameters), ("Throttling", "ServiceUnavailableTemporary"))
 
     def _call(self, operation: str, parameters: dict[str, object]) -> Answer:
         try:

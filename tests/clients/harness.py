@@ -197,8 +197,9 @@ def eventually(what: str, probe: Callable[[], bool], seconds: float = 10.0) -> f
     return time.monotonic() - started
 
 
-def throttled(call: Callable[[], object], codes: tuple[str, ...], seconds: float = 30.0) -> object:
-    """Calls again while the answer is that there are too many calls: importers share a limited RSA generator."""
+def throttled(call: Callable[[], object], codes: tuple[str, ...], seconds: float = 180.0) -> object:
+    """Calls again while the answer is to come again later: importers share a limited RSA generator, and an API server on a
+    busy machine does not always answer a SubjectAccessReview in time."""
     deadline = time.monotonic() + seconds
     while True:
         try:

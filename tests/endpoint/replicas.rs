@@ -162,7 +162,7 @@ async fn what_one_replica_makes_the_other_uses() {
         let made = a.aws("CreateKey", &json!({})).await.ok();
         let answered = Instant::now();
         id = made["KeyMetadata"]["KeyId"].as_str().unwrap().to_owned();
-        expect(encrypt(&a, &id).await, "").unwrap();
+        eventually("the key to encrypt on A", SOON, async || expect(encrypt(&a, &id).await, "")).await;
         eventually("the key to be known on B", SOON, async || expect(encrypt(&b, &id).await, "")).await;
         usable.0.push(answered.elapsed());
     }

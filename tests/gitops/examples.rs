@@ -86,20 +86,29 @@ async fn live(client: &Client, document: &Value) -> Result<DynamicObject, String
 
 /// All objects of ours in the examples, once each of them is Ready, by kind and name.
 pub async fn ready(world: &World) -> BTreeMap<String, Value> {
-    let mut found = BTreeMap::new();
-    for document in documents().into_iter().filter(is_ours) {
-        let name = format!("{} {}", document["kind"], document["metadata"]["name"]);
-        let object = eventually(&format!("{name} to be ready"), SOON, async || {
-            let object = live(&world.client, &document).await?;
+    let documents: Vec<_> = documents().into_iter().filter(is_ours).collect();
+    let name = |document: &Value| format!("{} {}", document["kind"], document["metadata"]["name"]);
+    for document in &documents {
+        // A store is Ready before the first key is in it, and then says that it is in use.
+        let in_use = document["kind"] == "ClusterKeyStore"
+            && documents.iter().any(|key| key["spec"]["keyStoreRef"]["name"] == document["metadata"]["name"]);
+        eventually(&format!("{} to be ready", name(document)), SOON, async || {
+            let object = live(&world.client, document).await?;
             let generation = object.metadata.generation;
-            let conditions = object.data["status"]["conditions"].as_array();
-            let is_ready = |c: &Value| {
-                c["type"] == "Ready" && c["status"] == "True" && c["observedGeneration"].as_i64() == generation
+            let is_true = |type_: &str| {
+                object.data["status"]["conditions"].as_array().into_iter().flatten().any(|c| {
+                    c["type"] == type_ && c["status"] == "True" && c["observedGeneration"].as_i64() == generation
+                })
             };
-            let ready = conditions.is_some_and(|conditions| conditions.iter().any(is_ready));
-            if ready { Ok(object) } else { Err(format!("{:?}", object.data["status"])) }
+            let ready = is_true("Ready") && (!in_use || is_true("InUse"));
+            if ready { Ok(()) } else { Err(format!("{:?}", object.data["status"])) }
         })
         .await;
+    }
+    // All of them as they are when nothing changes any more.
+    let mut found = BTreeMap::new();
+    for document in &documents {
+        let (name, object) = (name(document), live(&world.client, document).await.unwrap());
         assert_eq!(object.data["spec"], document["spec"], "{name}: what is stored is what was applied");
         assert!(object.resource_version().is_some());
         found.insert(name, serde_json::to_value(object).unwrap());

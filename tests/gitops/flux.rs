@@ -31,7 +31,18 @@ async fn hand_over<K>(api: &Api<K>, name: &str, from: &str, to: &str, operation:
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
 {
-    let object = api.get(name).await.unwrap();
+    eventually("nobody else to write the object meanwhile", SOON, async || {
+        let object = api.get(name).await.unwrap();
+        match api.patch(name, &PatchParams::default(), &Patch::Merge(handed_over(&object, from, to, operation))).await {
+            Err(kube::Error::Api(status)) if status.is_conflict() => Err(status.to_string()),
+            other => Ok(other.unwrap()),
+        }
+    })
+    .await;
+}
+
+/// The patch that says so of an object as it is.
+fn handed_over<K: Resource>(object: &K, from: &str, to: &str, operation: &str) -> Value {
     let theirs = |entry: &ManagedFieldsEntry| {
         let is_update = entry.operation.as_deref() == Some("Update") && entry.subresource.is_none();
         (is_update && entry.manager.as_deref().is_some_and(|manager| manager.starts_with(from)))
@@ -47,8 +58,7 @@ where
         fields_v1: Some(FieldsV1(fields)),
         ..taken[0].clone()
     });
-    let patch = json!({"metadata": {"resourceVersion": object.resource_version(), "managedFields": kept}});
-    api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    json!({"metadata": {"resourceVersion": object.resource_version(), "managedFields": kept}})
 }
 
 /// Applies a manifest as Flux does.

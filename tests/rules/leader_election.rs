@@ -27,10 +27,10 @@ use crate::support::{
     world::{Operator, SOON, World, key_id, key_state, record_json},
 };
 
-/// Shorter than in use, so that the test is.
+/// Shorter than in use, so that the test is, and long enough for a machine that is busy.
 const TIMING: Timing = Timing {
-    lease_duration: Duration::from_secs(5),
-    renew_deadline: Duration::from_secs(4),
+    lease_duration: Duration::from_secs(12),
+    renew_deadline: Duration::from_secs(10),
     retry_period: Duration::from_millis(200),
 };
 
@@ -150,7 +150,7 @@ async fn a_leader_whose_lease_is_taken_leads_no_more() {
     let world = world("lease-taken").await;
     let mut leader = Replica::start(&world, "leader").await;
     leader.is_leader(true).await;
-    let taken = json!({"spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 3}});
+    let taken = json!({"spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 10}});
     let api: Api<Lease> = Api::namespaced(world.client.clone(), &world.operator_namespace);
     api.patch(LEASE, &PatchParams::default(), &Patch::Merge(taken)).await.unwrap();
     leader.is_leader(false).await;

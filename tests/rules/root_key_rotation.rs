@@ -208,7 +208,7 @@ async fn section_4_a_new_first_root_key_rewraps_everything_through_any_interrupt
     let [old, new] = old_and_new(&world, &folder);
     let (forwards, backwards) = (settings(&world, &[&new, &old]), settings(&world, &[&old, &new]));
     let total = records + aliases;
-    for (turn, writes) in [(&forwards, 1), (&forwards, 12), (&backwards, 3), (&forwards, 7)] {
+    for (turn, writes) in [(&forwards, 1), (&forwards, 12), (&backwards, 10), (&forwards, 7)] {
         crash_after(&world, turn.clone(), writes).await;
         // Nothing is lost at any time: every record unwraps, under the one root key or the other.
         let needs = needs(&world, &[&new, &old]).await;

@@ -121,6 +121,15 @@ async fn section_4_a_root_key_file_of_another_key_stalls_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn rule_20_verify_makes_no_root_key_and_says_what_it_needs() {
+    let world = World::new("r20-verify-none").await;
+    let (code, text) = verify(&world, &[]);
+    assert!(code == Some(1) && text.contains("give the root key with --root-key-file"), "{text}");
+    assert!(!text.contains("--no-new-keys"), "nobody gave that: {text}");
+    assert!(world.operator_secrets().get_opt(metadata::ROOT_KEY_SECRET).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn rule_20_verify_says_whether_every_record_unwraps() {
     let (world, operator) = World::with_operator("r20-verify").await;
     for name in ["a", "b"] {

@@ -94,6 +94,15 @@ pub fn from_files(paths: &[PathBuf]) -> Result<Option<RootKeyRing>, RootKeyError
     Ok(keys.next().map(|first| RootKeyRing::new(first, keys)))
 }
 
+/// Reads the root key from its Secret, if there is one.
+///
+/// # Errors
+/// [`RootKeyError::SecretDamaged`] and [`RootKeyError::Api`].
+pub async fn stored<S: Secrets>(secrets: &S, namespace: &str) -> Result<Option<RootKeyRing>, RootKeyError> {
+    let secret = secrets.get_secret(namespace, metadata::ROOT_KEY_SECRET).await?;
+    secret.map(|secret| decode(&WipedSecret::from(secret), namespace)).transpose()
+}
+
 /// Reads the root key from its Secret, or generates it if there is no sign of any key yet.
 ///
 /// `keys_with_status` counts objects, past every cache, that had a key: also restored ones, which have lost their
@@ -112,8 +121,8 @@ where
     S: Secrets,
     F: Future<Output = Result<usize, ApiError>>,
 {
-    if let Some(secret) = secrets.get_secret(namespace, metadata::ROOT_KEY_SECRET).await? {
-        return decode(&WipedSecret::from(secret), namespace);
+    if let Some(ring) = stored(secrets, namespace).await? {
+        return Ok(ring);
     }
     if no_new_keys {
         return Err(RootKeyError::CreationPaused { namespace: namespace.to_owned() });
@@ -140,10 +149,7 @@ where
         Err(error) => return Err(error.into()),
     }
     // Read back: what counts is what is stored, by us or by somebody faster.
-    match secrets.get_secret(namespace, metadata::ROOT_KEY_SECRET).await? {
-        Some(secret) => decode(&WipedSecret::from(secret), namespace),
-        None => Err(missing("it was deleted right after it was made".into())),
-    }
+    stored(secrets, namespace).await?.ok_or_else(|| missing("it was deleted right after it was made".into()))
 }
 
 /// Writes the root key back if its Secret is gone (design, rule 20). Answers whether it was.

@@ -16,7 +16,10 @@ pub const HOLDER: &str = "kubectl get lease/cmk-operator -n cmk-system -o jsonpa
 /// The lease lasts 15 seconds, and is looked at every 2. The rest is the machine's.
 pub const SUCCEEDED_WITHIN: Duration = Duration::from_secs(60);
 
-pub const INSTALL: &str = "helm install cmk-operator charts/cmk-operator -n cmk-system --wait --timeout 3m";
+/// On a machine that does everything itself it may take more than the usual 5 seconds until a Service sends nobody to a pod
+/// that is going.
+pub const INSTALL: &str =
+    "helm install cmk-operator charts/cmk-operator -n cmk-system --wait --timeout 3m --set shutdownDelaySeconds=10";
 
 pub fn run(user: &mut User) -> Seen {
     user.run(&format!("kubectl create namespace {OPERATOR_NAMESPACE}"))?;

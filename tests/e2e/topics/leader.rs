@@ -48,8 +48,8 @@ fn killed(user: &mut User) -> Seen {
 
     // The other replica, or the container that was started in place of the dead one: whoever saw the lease expire first.
     let next = user.wait_for("another process leads", SUCCEEDED_WITHIN, |cluster| {
-        let now = cluster.shell(HOLDER).text;
-        if now.is_empty() || now == holder { Err(now) } else { Ok(now) }
+        let now = cluster.shell(HOLDER);
+        if now.success && !now.text.is_empty() && now.text != holder { Ok(now.text) } else { Err(now.text) }
     })?;
     user.screen.say(format!("{next} leads {:.1} s after the kill", at.elapsed().as_secs_f32()));
     let now = self::transitions(user)?;
@@ -63,8 +63,8 @@ fn deleted(user: &mut User) -> Seen {
     user.run(&format!("kubectl delete pod {} -n {OPERATOR_NAMESPACE} --grace-period=0 --force", dies.name))?;
     make_keys(user, "made-after-deletion", 1)?;
     user.wait_for("another replica leads", SUCCEEDED_WITHIN, |cluster| {
-        let holder = cluster.shell(HOLDER).text;
-        if holder.is_empty() || dies.holds(&holder) { Err(holder) } else { Ok(()) }
+        let now = cluster.shell(HOLDER);
+        if now.success && !now.text.is_empty() && !dies.holds(&now.text) { Ok(()) } else { Err(now.text) }
     })?;
     user.operator_rolled_out()?;
     let now = pods(user)?;
