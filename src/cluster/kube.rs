@@ -23,8 +23,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    ApiError, Cluster, ClusterKeyStores, EventNote, Guarded, History, KeyObjectView, KeyStoreView, NamespaceView,
-    Objects, Secrets, ServiceAccounts,
+    ApiError, Cluster, ClusterKeyStores, EventMetrics, EventNote, Events, Guarded, History, KeyObjectView,
+    KeyStoreView, NamespaceView, Objects, Secrets, ServiceAccounts,
 };
 use crate::api::{
     ClusterKeyStore, ClusterKeyStoreSpec, CustomerMasterKey, DataKey, KeyStoreRef, cluster_key_store::DEFAULT_STORE,
@@ -76,6 +76,7 @@ pub struct KubeCluster {
     pub(super) client: Client,
     pub(super) views: Views,
     recorder: Recorder,
+    events: EventMetrics,
 }
 
 impl KubeCluster {
@@ -83,7 +84,14 @@ impl KubeCluster {
     #[must_use]
     pub fn new(client: Client, views: Views) -> Self {
         let reporter = Reporter { controller: metadata::MANAGER.into(), instance: std::env::var("POD_NAME").ok() };
-        Self { recorder: Recorder::new(client.clone(), reporter), client, views }
+        let recorder = Recorder::new(client.clone(), reporter);
+        Self { client, views, recorder, events: EventMetrics::default() }
+    }
+
+    /// The same, with Events counted there.
+    #[must_use]
+    pub fn counting(self, events: EventMetrics) -> Self {
+        Self { events, ..self }
     }
 
     pub(super) fn client(&self) -> Client {
@@ -315,7 +323,9 @@ impl Cluster for KubeCluster {
         let time = answer.creation_timestamp().map(|t| t.0);
         time.ok_or_else(|| ApiError::Unavailable("a dry-run create without creationTimestamp".into()))
     }
+}
 
+impl Events for KubeCluster {
     async fn publish<K>(&self, about: &K, note: &EventNote)
     where
         K: Resource<DynamicType = ()> + Sync,
@@ -329,9 +339,12 @@ impl Cluster for KubeCluster {
             note: Some(note.message.chars().take(1000).collect()),
             secondary: None,
         };
-        if let Err(error) = call(self.recorder.publish(&event, &about)).await {
-            let object = about.name.unwrap_or_default();
-            tracing::warn!(%error, object, reason = note.reason, "an Event could not be written");
+        match call(self.recorder.publish(&event, &about)).await {
+            Ok(()) => self.events.written(&K::kind(&()), note),
+            Err(error) => {
+                let object = about.name.unwrap_or_default();
+                tracing::warn!(%error, object, reason = note.reason, "an Event could not be written");
+            }
         }
     }
 }

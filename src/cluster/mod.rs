@@ -5,6 +5,7 @@
 //! was decided on. A simulator can stand in for the traits.
 
 mod error;
+mod events;
 mod guarded;
 mod key_objects;
 mod kube;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 
 pub use self::{
     error::ApiError,
+    events::{EventMetrics, EventNote, Events},
     guarded::{Guarded, Unreadable},
     key_objects::{ENDPOINT_MANAGER, KeyObjects},
     kube::{KubeCluster, Views},
@@ -118,35 +120,8 @@ pub enum History {
     Unknown,
 }
 
-/// A line in `kubectl describe`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventNote {
-    /// Something went wrong or needs attention, as opposed to Normal.
-    pub warning: bool,
-    /// One of [`crate::api::conditions::reason`].
-    pub reason: &'static str,
-    /// What the operator was doing, one word.
-    pub action: &'static str,
-    /// What happened, and what to do.
-    pub message: String,
-}
-
-impl EventNote {
-    /// Something that went as it should.
-    #[must_use]
-    pub fn normal(reason: &'static str, action: &'static str, message: impl Into<String>) -> Self {
-        Self { warning: false, reason, action, message: message.into() }
-    }
-
-    /// Something that needs attention.
-    #[must_use]
-    pub fn warning(reason: &'static str, action: &'static str, message: impl Into<String>) -> Self {
-        Self { warning: true, reason, action, message: message.into() }
-    }
-}
-
 /// All that the controllers ask of the API server.
-pub trait Cluster: Secrets + Objects<CustomerMasterKey> + Objects<DataKey> {
+pub trait Cluster: Secrets + Events + Objects<CustomerMasterKey> + Objects<DataKey> {
     /// A namespace, from the watch, or read if the watch has not seen it.
     fn namespace(&self, name: &str) -> impl Future<Output = Result<Option<NamespaceView>, ApiError>> + Send;
 
@@ -192,9 +167,4 @@ pub trait Cluster: Secrets + Objects<CustomerMasterKey> + Objects<DataKey> {
 
     /// The API server's clock, by a dry-run create in `namespace`.
     fn server_time(&self, namespace: &str) -> impl Future<Output = Result<Timestamp, ApiError>> + Send;
-
-    /// Writes an Event about an object. A failure is logged: an Event is news, never the only record.
-    fn publish<K>(&self, about: &K, note: &EventNote) -> impl Future<Output = ()> + Send
-    where
-        K: ::kube::Resource<DynamicType = ()> + Sync;
 }

@@ -41,7 +41,6 @@ where
 {
     for note in notes {
         let (namespace, name) = (object.namespace(), object.name_any());
-        context.metrics.count_event(&K::kind(&()), note);
         tracing::info!(kind = %K::kind(&()), namespace, name, reason = note.reason, "{}", note.message);
         context.cluster.publish(object, note).await;
     }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{Context, PassError};
 use crate::{
+    api::conditions::reason,
     cluster::Cluster,
     kms::KeyStep,
     store::{Freshness, KeyStore, StoredKey},
@@ -33,28 +34,66 @@ pub enum Hold {
     RateLimited,
 }
 
-/// The keys that are due and wait.
+impl Hold {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::ClockSkew, Self::RateLimited];
+
+    /// The reason in conditions, Events and metrics.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::ClockSkew => reason::CLOCK_SKEW,
+            Self::RateLimited => reason::PURGE_RATE_LIMITED,
+        }
+    }
+}
+
+/// What is known of a key: whether it is due and waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Nobody has looked since this replica leads: what was said of it last still holds.
+    Unknown,
+    /// It does not wait.
+    No,
+    /// It does.
+    For(Hold),
+}
+
+/// The keys that are due and wait. Nothing is known before the first look.
 #[derive(Clone, Debug, Default)]
-pub struct Holds(Arc<Mutex<HashMap<Uuid, Hold>>>);
+pub struct Holds(Arc<Mutex<Option<HashMap<Uuid, Hold>>>>);
 
 impl Holds {
-    /// Why a key waits, if it does.
+    /// Whether a key waits, and why.
     #[must_use]
-    pub fn get(&self, key_id: Uuid) -> Option<Hold> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key_id).copied()
+    pub fn get(&self, key_id: Uuid) -> Held {
+        match &*self.lock() {
+            None => Held::Unknown,
+            Some(holds) => holds.get(&key_id).map_or(Held::No, |hold| Held::For(*hold)),
+        }
     }
 
-    /// Replaces all, and answers whose answer changed.
+    /// Forgets all: another replica looks from now on, until this one does again.
+    pub fn forget(&self) {
+        *self.lock() = None;
+    }
+
+    /// Replaces all, and answers whose answer changed. Of the first look that is every key that waits.
     fn replace(&self, holds: HashMap<Uuid, Hold>) -> Vec<Uuid> {
-        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.lock();
+        let before = current.take().unwrap_or_default();
         let changed = holds
             .keys()
-            .chain(current.keys())
-            .filter(|id| holds.get(*id) != current.get(*id))
+            .chain(before.keys())
+            .filter(|id| holds.get(*id) != before.get(*id))
             .copied()
             .collect::<std::collections::HashSet<_>>();
-        *current = holds;
+        *current = Some(holds);
         changed.into_iter().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<HashMap<Uuid, Hold>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,7 +165,7 @@ pub async fn sweep<C: Cluster, S: KeyStore>(
         }
     }
     holds.extend(wait.into_iter().map(|id| (id, Hold::RateLimited)));
-    context.metrics.purge_waiting.set(i64::try_from(holds.len()).unwrap_or(i64::MAX));
+    context.metrics.show_purge_waiting(holds.values().copied());
     told.extend(context.purge_holds.replace(holds));
     let owner = |key: &StoredKey| (key.record.owner.namespace.clone(), key.record.owner.name.clone());
     Ok(keys.iter().filter(|k| told.contains(&k.record.key_id)).map(owner).collect())
@@ -202,6 +241,23 @@ mod tests {
 
         let many: Vec<_> = (0..2000).map(|i| pending(i, 100)).collect();
         assert_eq!(select(&many, at(200)).erase.len(), 20, "1 % of 2000");
+    }
+
+    #[test]
+    fn why_a_key_waits_is_unknown_until_somebody_looks() {
+        let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let holds = Holds::default();
+        assert_eq!(holds.get(one), Held::Unknown);
+        assert!(holds.replace(HashMap::new()).is_empty());
+        assert_eq!(holds.get(one), Held::No);
+        assert_eq!(holds.replace(HashMap::from([(one, Hold::ClockSkew)])), [one]);
+        assert_eq!((holds.get(one), holds.get(two)), (Held::For(Hold::ClockSkew), Held::No));
+        assert!(holds.replace(HashMap::from([(one, Hold::ClockSkew)])).is_empty());
+
+        // It leads again, later: nothing is left of what it knew, and whatever it finds is told.
+        holds.forget();
+        assert_eq!(holds.get(one), Held::Unknown);
+        assert_eq!(holds.replace(HashMap::from([(one, Hold::ClockSkew)])), [one]);
     }
 
     #[test]

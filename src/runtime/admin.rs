@@ -1,6 +1,10 @@
 //! /livez, /readyz, /metrics and /loglevel.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::{
@@ -19,13 +23,31 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
+    task::AbortHandle,
+    time::timeout,
+};
 
 use super::{log_levels::LogLevels, metrics::Metrics};
 use crate::server::staleness::Contact;
 
 /// How long a client may take to send its request, and as long again for a body: the endpoint answers short questions.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What clients may use. Anybody in the cluster's network may be one.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Connections that are open at a time. For one more the oldest is closed: so strangers who hold them all keep no probe out.
+    connections: usize,
+    /// How long each may take, with its request and its answer. As long as Prometheus waits for a slow one, twice.
+    connection: Duration,
+    /// Texts of /metrics that are on their way at a time. Each has 3 MB for 10,000 keys.
+    texts: usize,
+}
+
+const LIMITS: Limits = Limits { connections: 32, connection: Duration::from_secs(20), texts: 4 };
 
 /// The longest log levels, in bytes.
 const MAX_LEVELS: usize = 4096;
@@ -77,6 +99,12 @@ pub struct Admin {
 
 /// Serves on `listener` for ever.
 pub async fn serve(listener: TcpListener, admin: Admin) {
+    serve_within(LIMITS, listener, admin).await;
+}
+
+async fn serve_within(limits: Limits, listener: TcpListener, admin: Admin) {
+    let scrapes = Scrapes::new(admin.metrics.clone(), limits.texts);
+    let mut open = VecDeque::with_capacity(limits.connections);
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok((stream, peer)) => (stream, peer.ip()),
@@ -87,17 +115,73 @@ pub async fn serve(listener: TcpListener, admin: Admin) {
                 continue;
             }
         };
-        let admin = admin.clone();
-        tokio::spawn(async move {
-            let service = service_fn(|request| async { Ok::<_, Infallible>(answer(request, &admin, peer).await) });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection to the admin endpoint ended badly");
+        open.retain(|connection: &AbortHandle| !connection.is_finished());
+        if open.len() >= limits.connections
+            && let Some(oldest) = open.pop_front()
+        {
+            tracing::debug!("as many connections to the admin endpoint as allowed are open; the oldest is closed");
+            oldest.abort();
+        }
+        let connection = speak(stream, peer, admin.clone(), scrapes.clone());
+        let connection = tokio::spawn(async move {
+            if timeout(limits.connection, connection).await.is_err() {
+                tracing::debug!("a connection to the admin endpoint took too long");
             }
         });
+        open.push_back(connection.abort_handle());
+    }
+}
+
+/// Answers the one request of a connection: who asks again, in half a minute, needs none that waits until then.
+async fn speak(stream: TcpStream, peer: IpAddr, admin: Admin, scrapes: Scrapes) {
+    let service = service_fn(|request| async { Ok::<_, Infallible>(answer(request, &admin, &scrapes, peer).await) });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a connection to the admin endpoint ended badly");
+    }
+}
+
+/// Puts the texts of /metrics together, one at a time, and knows how many are on their way.
+#[derive(Clone)]
+struct Scrapes {
+    metrics: Arc<Metrics>,
+    places: Arc<Semaphore>,
+    turn: Arc<Mutex<()>>,
+}
+
+/// A text that keeps its place until it was sent, or nobody takes it any more.
+struct Text {
+    text: String,
+    _place: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+impl Scrapes {
+    fn new(metrics: Arc<Metrics>, texts: usize) -> Self {
+        Self { metrics, places: Arc::new(Semaphore::new(texts)), turn: Arc::default() }
+    }
+
+    /// Off the async threads: it takes a tenth of a second for 10,000 keys. None: it failed, which is a bug.
+    async fn render(&self) -> Option<Bytes> {
+        let place = self.places.clone().acquire_owned().await.ok()?;
+        let turn = self.turn.clone().lock_owned().await;
+        let metrics = self.metrics.clone();
+        // Whoever asked may be gone before it ends: so it has its place and its turn with it.
+        let rendering = tokio::task::spawn_blocking(move || {
+            let text = metrics.render();
+            drop(turn);
+            Bytes::from_owner(Text { text, _place: place })
+        });
+        rendering.await.inspect_err(|error| tracing::error!(%error, "the metrics can't be put together")).ok()
     }
 }
 
@@ -110,7 +194,7 @@ pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Answers a request of `peer`.
-async fn answer(request: Request<Incoming>, admin: &Admin, peer: IpAddr) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, admin: &Admin, scrapes: &Scrapes, peer: IpAddr) -> Response<Full<Bytes>> {
     if request.uri().path() == "/loglevel" {
         return log_level(request, &admin.levels, peer).await;
     }
@@ -124,7 +208,10 @@ async fn answer(request: Request<Incoming>, admin: &Admin, peer: IpAddr) -> Resp
             text(StatusCode::SERVICE_UNAVAILABLE, "cut off from the API server for longer than --max-staleness\n")
         }
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "starting, or stopping\n"),
-        "/metrics" => response(StatusCode::OK, admin.metrics.render(), OPEN_METRICS),
+        "/metrics" => match scrapes.render().await {
+            Some(text) => response(StatusCode::OK, text, OPEN_METRICS),
+            None => text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be put together: see the log\n"),
+        },
         _ => text(StatusCode::NOT_FOUND, "see /livez, /readyz, /metrics and /loglevel\n"),
     }
 }
@@ -159,11 +246,11 @@ async fn log_level(request: Request<Incoming>, levels: &LogLevels, peer: IpAddr)
 }
 
 fn text(status: StatusCode, body: impl Into<String>) -> Response<Full<Bytes>> {
-    response(status, body, "text/plain; charset=utf-8")
+    response(status, Bytes::from(body.into()), "text/plain; charset=utf-8")
 }
 
-fn response(status: StatusCode, body: impl Into<String>, kind: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body.into())));
+fn response(status: StatusCode, body: Bytes, kind: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     response

@@ -13,7 +13,8 @@ use cmk_operator::{
         metadata,
     },
     cluster::{
-        ApiError, Cluster, EventNote, Guarded, History, KeyObjectView, KeyStoreView, NamespaceView, Objects, Secrets,
+        ApiError, Cluster, EventNote, Events, Guarded, History, KeyObjectView, KeyStoreView, NamespaceView, Objects,
+        Secrets,
     },
 };
 use jiff::Timestamp;
@@ -246,7 +247,9 @@ impl Cluster for MemoryCluster {
     async fn server_time(&self, _: &str) -> Result<Timestamp, ApiError> {
         self.call(|etcd| Ok(etcd.now))
     }
+}
 
+impl Events for MemoryCluster {
     async fn publish<K>(&self, _: &K, note: &EventNote)
     where
         K: Resource<DynamicType = ()> + Sync,

@@ -10,8 +10,8 @@ use std::{
 use cmk_operator::{
     api::{ClusterKeyStore, CustomerMasterKey, KeyStoreRef, edit::Edit, metadata},
     cluster::{
-        AccessQuestion, ApiError, Cluster, EventNote, Guarded, History, KeyObjectView, KeyObjects, KeyStoreView,
-        KubeCluster, NamespaceView, Objects, Reviews, Secrets, UserInfo, Views,
+        AccessQuestion, ApiError, Cluster, EventNote, Events, Guarded, History, KeyObjectView, KeyObjects,
+        KeyStoreView, KubeCluster, NamespaceView, Objects, Reviews, Secrets, UserInfo, Views,
     },
     crypto::SystemRandom,
     kms::Dialect,
@@ -342,7 +342,9 @@ impl Cluster for Meddled {
     async fn server_time(&self, namespace: &str) -> Result<Timestamp, ApiError> {
         self.inner.server_time(namespace).await
     }
+}
 
+impl Events for Meddled {
     async fn publish<K>(&self, about: &K, note: &EventNote)
     where
         K: kube::Resource<DynamicType = ()> + Sync,

@@ -6,7 +6,7 @@ use super::{alias::AliasFacts, plan::Observed};
 use crate::{
     api::CustomerMasterKey,
     cluster::{Cluster, KeyObjectView, NamespaceView, Objects},
-    controller::{Context, PassError, orphans},
+    controller::{Context, PassError, orphans, purge::Held},
     store::{AliasClaim, AliasSlot, Freshness, KeySlot, KeyStore, SlotView, StoreError},
 };
 
@@ -33,7 +33,7 @@ pub async fn gather<C: Cluster, S: KeyStore>(
         found => found,
     };
     let current = key.as_ref().ok().and_then(|view| view.current.as_ref());
-    let held = current.and_then(|key| context.purge_holds.get(key.record.key_id));
+    let held = current.map_or(Held::No, |key| context.purge_holds.get(key.record.key_id));
     let owner_is_gone = match current {
         Some(key) if !key.record.owner.released && KeySlot::of_owner(&key.record) != slot => {
             let owner = &key.record.owner;

@@ -18,7 +18,7 @@ use crate::{
         metadata,
     },
     cluster::{EventNote, KeyStoreView, NamespaceView},
-    controller::purge::Hold,
+    controller::purge::Held,
     kms::{DesiredKey, KeyStep, Owner, desired_key::Course},
     store::{
         AliasClaim, AliasSlot, Capabilities, Freshness, KeySlot, MaterialImport, NewKey, SlotView, StoreError,
@@ -39,8 +39,8 @@ pub struct Observed {
     pub key: Result<SlotView, StoreError>,
     /// How fresh that is.
     pub freshness: Freshness,
-    /// Why the erasure of its key, which is due, waits.
-    pub held: Option<Hold>,
+    /// Whether the erasure of its key, which is due, waits, and why.
+    pub held: Held,
     /// What is known about aliases.
     pub alias: AliasFacts,
     /// The key, which the object wants to adopt, belongs to another object that does not exist.

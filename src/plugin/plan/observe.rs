@@ -18,7 +18,10 @@ use crate::{
         metadata,
     },
     cluster::{KeyStoreView, NamespaceView},
-    controller::customer_master_key::{AliasFacts, plan::Observed, slot},
+    controller::{
+        customer_master_key::{AliasFacts, plan::Observed, slot},
+        purge::Held,
+    },
     kms::KeyRecord,
     plugin::{
         failure::Failure,
@@ -116,7 +119,8 @@ impl Observer<'_> {
             store,
             key,
             freshness: Freshness::Live,
-            held: None,
+            // The operator alone knows.
+            held: Held::Unknown,
             alias,
             owner_is_gone,
             data_keys,

@@ -11,7 +11,10 @@ use super::{
 use crate::{
     api::{ClusterKeyStoreSpec, CustomerMasterKey, metadata},
     cluster::{KeyStoreView, NamespaceView},
-    controller::customer_master_key::{AliasFacts, plan::Observed},
+    controller::{
+        customer_master_key::{AliasFacts, plan::Observed},
+        purge::Held,
+    },
     kms::{
         KeyRecord, KeyStep, Origin,
         key_record::tests::{at, record},
@@ -50,7 +53,7 @@ fn observed(object: CustomerMasterKey, record: Option<KeyRecord>) -> Observed {
         store: Some(KeyStoreView::from(&ClusterKeyStoreSpec::default())),
         key: Ok(SlotView { current, ..SlotView::default() }),
         freshness: Freshness::Live,
-        held: None,
+        held: Held::Unknown,
         alias: AliasFacts::default(),
         owner_is_gone: false,
         data_keys: Vec::new(),

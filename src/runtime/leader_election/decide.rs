@@ -35,6 +35,9 @@ impl Timing {
         if self.lease_duration.subsec_nanos() != 0 {
             return Err("--leader-elect-lease-duration: whole seconds only, as the Lease holds no others".into());
         }
+        if i32::try_from(self.lease_duration.as_secs()).is_err() {
+            return Err(format!("--leader-elect-lease-duration: at most {} s, as the Lease holds no more", i32::MAX));
+        }
         if self.retry_period.is_zero() {
             return Err("--leader-elect-retry-period: more than nothing".into());
         }
@@ -143,5 +146,8 @@ mod tests {
     #[test]
     fn the_defaults_fit_together() {
         assert_eq!(Timing::default().check(), Ok(()));
+        let longest = |seconds| Timing { lease_duration: Duration::from_secs(seconds), ..Timing::default() }.check();
+        assert_eq!(longest(2_147_483_647), Ok(()));
+        assert!(longest(2_147_483_648).unwrap_err().contains("at most"), "a Lease can't say that");
     }
 }

@@ -20,7 +20,9 @@ use prometheus_client::{
 pub use collector::ObjectMetrics;
 pub use gather::Sources;
 
-use crate::{cluster::EventNote, server::metrics::EndpointMetrics, store::metered::StoreMetrics};
+use crate::{
+    cluster::EventMetrics, controller::purge::Hold, server::metrics::EndpointMetrics, store::metered::StoreMetrics,
+};
 
 /// Labels of what is counted by kind.
 #[derive(Clone, Debug, EncodeLabelSet, Hash, PartialEq, Eq)]
@@ -38,15 +40,11 @@ pub struct PassLabels {
     pub result: &'static str,
 }
 
-/// Labels of an Event.
+/// Labels of what waits.
 #[derive(Clone, Debug, EncodeLabelSet, Hash, PartialEq, Eq)]
-pub struct EventLabels {
-    /// The kind of the object that it is about.
-    pub kind: String,
-    /// `Normal` or `Warning`.
-    pub r#type: &'static str,
-    /// One of [`crate::api::conditions::reason`].
-    pub reason: &'static str,
+struct WaitingLabels {
+    /// For what: [`Hold::reason`].
+    reason: &'static str,
 }
 
 /// All metrics.
@@ -59,7 +57,7 @@ pub struct Metrics {
     /// How long passes took.
     pub pass_seconds: Family<KindLabels, Histogram, fn() -> Histogram>,
     /// Events written.
-    events: Family<EventLabels, Counter>,
+    pub events: EventMetrics,
     /// Calls to the key store.
     pub store: StoreMetrics,
     /// What is said about keys and objects.
@@ -69,7 +67,7 @@ pub struct Metrics {
     /// Records whose object is missing.
     pub records_without_object: Gauge,
     /// Keys that are due to be erased and wait.
-    pub purge_waiting: Gauge,
+    purge_waiting: Family<WaitingLabels, Gauge>,
     /// Keys erased by this process.
     pub keys_erased: Counter,
     /// Keys that this process let go without scheduling their deletion.
@@ -86,17 +84,18 @@ impl Default for Metrics {
             process: Registry::default(),
             passes: Family::default(),
             pass_seconds: Family::new_with_constructor(pass_seconds),
-            events: Family::default(),
+            events: EventMetrics::default(),
             store: StoreMetrics::default(),
             objects: ObjectMetrics::default(),
             leader: Gauge::default(),
             records_without_object: Gauge::default(),
-            purge_waiting: Gauge::default(),
+            purge_waiting: Family::default(),
             keys_erased: Counter::default(),
             keys_retained: Counter::default(),
             endpoint: EndpointMetrics::default(),
         };
         metrics.register();
+        metrics.show_purge_waiting([]);
         metrics
     }
 }
@@ -108,7 +107,7 @@ impl Metrics {
         registry.register("leader", "1 while this replica makes passes", self.leader.clone());
         registry.register("passes", "Reconcile passes by kind and result", self.passes.clone());
         registry.register("pass_duration_seconds", "Duration of reconcile passes by kind", self.pass_seconds.clone());
-        registry.register("events", "Events written by kind, type and reason", self.events.clone());
+        self.events.register(registry);
         registry.register(
             "records_without_object",
             "Keys whose CustomerMasterKey is missing; they are kept",
@@ -116,7 +115,7 @@ impl Metrics {
         );
         registry.register(
             "purge_waiting",
-            "Keys due to be erased that wait for the clocks to agree or for the hourly limit",
+            "Keys due to be erased that wait, by reason: for the clocks to agree, or for the hourly limit",
             self.purge_waiting.clone(),
         );
         registry.register(
@@ -131,11 +130,15 @@ impl Metrics {
         self.process.register_collector(Box::new(process::ProcessMetrics));
     }
 
-    /// Counts an Event about an object of a kind.
-    pub fn count_event(&self, kind: &str, note: &EventNote) {
-        let type_ = if note.warning { "Warning" } else { "Normal" };
-        let labels = EventLabels { kind: kind.to_owned(), r#type: type_, reason: note.reason };
-        self.events.get_or_create(&labels).inc();
+    /// Shows for what the keys wait that are due to be erased: one item a key.
+    pub fn show_purge_waiting(&self, holds: impl IntoIterator<Item = Hold>) {
+        let mut counts = Hold::ALL.map(|hold| (hold, 0));
+        for hold in holds {
+            counts.iter_mut().filter(|(counted, _)| *counted == hold).for_each(|(_, count)| *count += 1);
+        }
+        for (hold, count) in counts {
+            self.purge_waiting.get_or_create(&WaitingLabels { reason: hold.reason() }).set(count);
+        }
     }
 
     /// All metrics as OpenMetrics text.
@@ -164,6 +167,7 @@ mod tests {
     };
     use crate::{
         api::conditions::reason,
+        cluster::EventNote,
         kms::{KeyStep, key_record::tests::at},
     };
 
@@ -192,12 +196,13 @@ mod tests {
         let metrics = Metrics::default();
         metrics.passes.get_or_create(&PassLabels { kind: "DataKey", result: "ok" }).inc();
         metrics.pass_seconds.get_or_create(&KindLabels { kind: "DataKey" }).observe(0.01);
-        metrics.count_event("DataKey", &EventNote::normal(reason::DATA_KEY_ROTATED, "Rotate", ""));
+        metrics.events.written("DataKey", &EventNote::normal(reason::DATA_KEY_ROTATED, "Rotate", ""));
         metrics.objects.look_at(|| {
             let mut snapshot = Snapshot::default();
             snapshot.add_keys(&[key(1, &[KeyStep::ScheduleDeletion { days: 7 }])], &Use::default(), at(2000), true);
             snapshot
         });
+        metrics.show_purge_waiting([Hold::ClockSkew, Hold::ClockSkew]);
         let text = metrics.render();
         for line in [
             "cmk_passes_total{kind=\"DataKey\",result=\"ok\"} 1",
@@ -211,11 +216,15 @@ mod tests {
              key_id=\"00000000-0000-0000-0000-000000000001\"} 605800",
             "cmk_key_versions_limit 3000",
             "cmk_leader 0",
+            "cmk_purge_waiting{reason=\"ClockSkew\"} 2",
+            "cmk_purge_waiting{reason=\"PurgeRateLimited\"} 0",
         ] {
             assert!(text.lines().any(|written| written == line), "{line}\n{text}");
         }
         assert!(text.contains("process_resident_memory_bytes "), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
         assert_eq!(text.matches("# EOF").count(), 1);
+        metrics.show_purge_waiting([]);
+        assert!(metrics.render().contains("cmk_purge_waiting{reason=\"ClockSkew\"} 0"), "it leads no more, say");
     }
 }

@@ -206,7 +206,7 @@ macro_rules! has_conditions {
 has_conditions!(CustomerMasterKey, DataKey, AccessKey, ClusterKeyStore);
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::runtime) mod tests {
     use std::sync::Arc;
 
     use super::*;

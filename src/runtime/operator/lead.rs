@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::timeout};
 
 use super::{Followed, Parts, sweep::sweep};
 use crate::{
-    controller::orphans::Orphans,
+    controller::{orphans::Orphans, purge},
     runtime::{
         credentials,
         key_stores::{self, Signs},
@@ -106,7 +106,7 @@ impl Leadership {
 pub async fn duties(parts: Arc<Parts>, followed: Arc<Followed>) {
     let Parts { client, settings, cluster, ring, store, context, access_keys, .. } = &*parts;
     let orphans = Orphans::default();
-    let _leading = Leading::begin(&context.metrics);
+    let _leading = Leading::begin(&context.metrics, &context.purge_holds);
     let signs = Signs { stores: followed.stores_changed.clone(), usage: store.usage(), orphans: orphans.found() };
     let guard = async {
         if settings.root_key_files.is_empty() {
@@ -126,21 +126,26 @@ pub async fn duties(parts: Arc<Parts>, followed: Arc<Followed>) {
 }
 
 /// Shows in the metrics that this replica leads, until it is dropped.
-struct Leading(Arc<Metrics>);
+struct Leading {
+    metrics: Arc<Metrics>,
+    purge_holds: purge::Holds,
+}
 
 impl Leading {
-    fn begin(metrics: &Arc<Metrics>) -> Self {
+    fn begin(metrics: &Arc<Metrics>, purge_holds: &purge::Holds) -> Self {
         metrics.leader.set(1);
-        Self(metrics.clone())
+        Self { metrics: metrics.clone(), purge_holds: purge_holds.clone() }
     }
 }
 
 impl Drop for Leading {
     fn drop(&mut self) {
         // What the leader alone looks at is the next one's to say.
-        for gauge in [&self.0.leader, &self.0.purge_waiting, &self.0.records_without_object] {
-            gauge.set(0);
-        }
+        self.metrics.leader.set(0);
+        self.metrics.records_without_object.set(0);
+        self.metrics.show_purge_waiting([]);
+        // Before it leads again, when passes begin at the same time as the first look.
+        self.purge_holds.forget();
     }
 }
 

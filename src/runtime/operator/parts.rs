@@ -58,7 +58,7 @@ impl Parts {
         freshness: Freshness,
     ) -> Result<Self, OperatorError> {
         let Surroundings { client, clock, random, metrics, .. } = surroundings;
-        let cluster = KubeCluster::new(client.clone(), views.clone());
+        let cluster = KubeCluster::new(client.clone(), views.clone()).counting(metrics.events.clone());
         let ring = Arc::new(root_keys(&settings, &cluster, &**random).await?);
         tracing::info!(root_key_id = %ring.primary_id(), namespace = settings.namespace, "the root key is there");
         let store =

@@ -8,11 +8,12 @@ use std::{
     fmt,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::crypto::BlobKeys;
@@ -21,7 +22,16 @@ use crate::crypto::BlobKeys;
 const MOST: usize = 4096;
 
 /// How long one is kept that nobody uses.
-pub const IDLE: SignedDuration = SignedDuration::from_mins(5);
+pub const IDLE: Duration = Duration::from_secs(5 * 60);
+
+/// A moment, by both clocks: what is told to people goes by the time, what is kept by the uptime, which nobody can set back.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// [`Clock::now`](crate::clock::Clock::now).
+    pub now: Timestamp,
+    /// [`Clock::uptime`](crate::clock::Clock::uptime).
+    pub uptime: Duration,
+}
 
 /// How many are kept, in all records together.
 #[derive(Clone, Debug, Default)]
@@ -53,8 +63,8 @@ impl Drop for Place {
 struct Kept {
     version_id: Uuid,
     keys: Arc<BlobKeys>,
-    /// When it was used last, in seconds.
-    used: AtomicI64,
+    /// The uptime at which it was used last, in seconds.
+    used: AtomicU64,
     _place: Place,
 }
 
@@ -90,16 +100,17 @@ impl Unwrapped {
     pub fn get<E>(
         &self,
         version_id: Uuid,
-        now: Timestamp,
+        moment: Moment,
         unwrap: impl FnOnce() -> Result<BlobKeys, E>,
     ) -> Result<Arc<BlobKeys>, E> {
-        if let Some(keys) = self.find(version_id, now) {
+        if let Some(keys) = self.find(version_id, moment) {
             return Ok(keys);
         }
         let keys = Arc::new(unwrap()?);
-        self.last_used.store(now.as_second(), Ordering::Relaxed);
+        self.last_used.store(moment.now.as_second(), Ordering::Relaxed);
         if let Some(place) = self.count.take() {
-            let kept = Kept { version_id, keys: keys.clone(), used: now.as_second().into(), _place: place };
+            let used = moment.uptime.as_secs().into();
+            let kept = Kept { version_id, keys: keys.clone(), used, _place: place };
             let mut all = self.kept.write().unwrap_or_else(PoisonError::into_inner);
             // Two calls may have unwrapped it at the same time.
             if !all.iter().any(|kept| kept.version_id == version_id) {
@@ -109,17 +120,17 @@ impl Unwrapped {
         Ok(keys)
     }
 
-    fn find(&self, version_id: Uuid, now: Timestamp) -> Option<Arc<BlobKeys>> {
+    fn find(&self, version_id: Uuid, moment: Moment) -> Option<Arc<BlobKeys>> {
         let all = self.kept.read().unwrap_or_else(PoisonError::into_inner);
         let kept = all.iter().find(|kept| kept.version_id == version_id)?;
-        kept.used.store(now.as_second(), Ordering::Relaxed);
-        self.last_used.store(now.as_second(), Ordering::Relaxed);
+        kept.used.store(moment.uptime.as_secs(), Ordering::Relaxed);
+        self.last_used.store(moment.now.as_second(), Ordering::Relaxed);
         Some(kept.keys.clone())
     }
 
     /// Drops what nobody has used for [`IDLE`].
-    pub fn drop_idle(&self, now: Timestamp) {
-        let oldest = now.as_second().saturating_sub(IDLE.as_secs());
+    pub fn drop_idle(&self, uptime: Duration) {
+        let oldest = uptime.saturating_sub(IDLE).as_secs();
         self.keep(|kept| kept.used.load(Ordering::Relaxed) >= oldest);
     }
 

@@ -51,6 +51,7 @@ use crate::{
 };
 use access_key::AccessKeyRecords;
 use alias::AliasView;
+use key_cache::Moment;
 use name::{alias_name, record_name};
 pub use rewrap::{RootKeyUse, Stale};
 pub use verify::Verified;
@@ -222,7 +223,7 @@ impl<S: Secrets> EmbeddedStore<S> {
 
     /// Drops unwrapped keys that nobody has used for a while, or may use. Somebody has to call it, every minute or so.
     pub fn drop_idle_keys(&self) {
-        self.view.drop_idle_keys(self.clock.now());
+        self.view.drop_idle_keys(Moment { now: self.clock.now(), uptime: self.clock.uptime() });
     }
 
     /// When each key was used last, of those that were since the process began.
@@ -251,7 +252,7 @@ impl<S: Secrets> EmbeddedStore<S> {
     fn blob_keys(&self, key: &StoredKey, version: &RecordVersion, now: Timestamp) -> Result<Arc<BlobKeys>, StoreError> {
         let unwrap = || self.unwrap(&key.record, version).map(|material| BlobKeys::derive(&material));
         match self.view.unwrapped(key) {
-            Some(unwrapped) => unwrapped.get(version.id, now, unwrap),
+            Some(unwrapped) => unwrapped.get(version.id, Moment { now, uptime: self.clock.uptime() }, unwrap),
             None => unwrap().map(Arc::new),
         }
     }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -109,13 +110,17 @@ impl Secrets for Memory {
     }
 }
 
-/// A clock that a test sets.
+/// A clock that a test sets: the time, and the uptime, in seconds.
 #[derive(Default)]
-pub struct Settable(pub Mutex<i64>);
+pub struct Settable(pub Mutex<i64>, pub Mutex<u64>);
 
 impl Clock for Settable {
     fn now(&self) -> Timestamp {
         Timestamp::from_second(*self.0.lock().unwrap()).unwrap()
+    }
+
+    fn uptime(&self) -> Duration {
+        Duration::from_secs(*self.1.lock().unwrap())
     }
 }
 

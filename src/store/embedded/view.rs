@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
-    key_cache::{Count, Unwrapped},
-    record_secret,
+    key_cache::{Count, Moment, Unwrapped},
+    record_secret::{self, Decoded},
 };
 use crate::{
     cluster::is_older,
@@ -33,6 +33,16 @@ enum Fault {
     Tampered,
     Unreadable(String),
     RootKeyMissing(Uuid),
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unreadable { problem, .. } => Self::Unreadable(problem),
+            StoreError::RootKeyMissing { root_key_id } => Self::RootKeyMissing(root_key_id),
+            _ => Self::Tampered,
+        }
+    }
 }
 
 impl Seen {
@@ -122,6 +132,11 @@ impl Shelf {
         changed
     }
 
+    /// What was seen under a name, if it is newer than a revision.
+    fn newer(&self, name: &str, revision: &Revision) -> Option<&Seen> {
+        self.seen.get(name).filter(|known| is_older(&revision.version, known.version()))
+    }
+
     /// The readable record of a key, and its keys that are unwrapped.
     fn by_id(&self, key_id: Uuid) -> Option<(&StoredKey, &Arc<Unwrapped>)> {
         match self.seen.get(self.by_id.get(&key_id)?)? {
@@ -170,26 +185,39 @@ impl RecordView {
     /// writes after they were answered. Answers what is now known under its name.
     pub fn note(&self, secret: &Secret, ring: &RootKeyRing) -> Result<StoredKey, StoreError> {
         let name = secret.name_any();
-        let revision = record_secret::revision(secret);
-        let mut shelf = self.write();
-        if let Some(known) = shelf.seen.get(&name)
-            && is_older(&revision.version, known.version())
-        {
-            return known.answer(&name);
+        let decode = || match record_secret::decode(secret, ring) {
+            Ok(decoded) => Ok(decoded),
+            Err(error) => Err((Fault::from(error), record_secret::said_store(secret))),
+        };
+        self.note_decoded(&name, record_secret::revision(secret), decode)
+    }
+
+    /// Decodes without a lock: it checks a MAC, and every request looks at the records meanwhile.
+    fn note_decoded(
+        &self,
+        name: &str,
+        revision: Revision,
+        decode: impl FnOnce() -> Result<Decoded, (Fault, Option<String>)>,
+    ) -> Result<StoredKey, StoreError> {
+        if let Some(newer) = self.read().newer(name, &revision) {
+            return newer.answer(name);
         }
-        let fault = |fault| Seen::Fault { fault, revision, said_store: record_secret::said_store(secret) };
-        let now = match record_secret::decode(secret, ring) {
-            Ok(record_secret::Decoded { key, is_under_first_root_key }) => {
+        let decoded = decode();
+        let mut shelf = self.write();
+        // Somebody else may have taken note of it in between.
+        if let Some(newer) = shelf.newer(name, &revision) {
+            return newer.answer(name);
+        }
+        let now = match decoded {
+            Ok(Decoded { key, is_under_first_root_key }) => {
                 let before = shelf.by_id(key.record.key_id).map(|(_, unwrapped)| unwrapped);
                 let unwrapped = Arc::new(Unwrapped::new(&self.unwrapped, before.map(|before| &**before)));
                 Seen::Key { key, is_under_first_root_key, unwrapped }
             }
-            Err(StoreError::Unreadable { problem, .. }) => fault(Fault::Unreadable(problem)),
-            Err(StoreError::RootKeyMissing { root_key_id }) => fault(Fault::RootKeyMissing(root_key_id)),
-            Err(_) => fault(Fault::Tampered),
+            Err((fault, said_store)) => Seen::Fault { fault, revision, said_store },
         };
-        let answer = now.answer(&name);
-        self.set(&mut shelf, &name, Some(now));
+        let answer = now.answer(name);
+        self.set(&mut shelf, name, Some(now));
         answer
     }
 
@@ -249,11 +277,11 @@ impl RecordView {
     }
 
     /// Drops unwrapped keys that nobody uses, or may use: expired material changes no record.
-    pub fn drop_idle_keys(&self, now: Timestamp) {
+    pub fn drop_idle_keys(&self, moment: Moment) {
         for seen in self.read().seen.values() {
             if let Seen::Key { key, unwrapped, .. } = seen {
-                match key.record.state(now) {
-                    KeyState::Enabled => unwrapped.drop_idle(now),
+                match key.record.state(moment.now) {
+                    KeyState::Enabled => unwrapped.drop_idle(moment.uptime),
                     KeyState::Disabled | KeyState::PendingDeletion | KeyState::PendingImport => unwrapped.drop_all(),
                 }
             }
@@ -289,5 +317,49 @@ impl RecordView {
             Seen::Fault { fault: Fault::Unreadable(_) | Fault::RootKeyMissing(_), .. } => true,
         };
         self.read().seen.values().filter(unknown).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kms::key_record::tests::record;
+
+    fn decoded(version: &str) -> (Revision, Decoded) {
+        let revision = Revision { uid: "uid".into(), version: version.into() };
+        let key = StoredKey { record: Arc::new(record()), revision: revision.clone() };
+        (revision, Decoded { key, is_under_first_root_key: true })
+    }
+
+    fn note(view: &RecordView, version: &str, meanwhile: impl FnOnce()) -> StoredKey {
+        let (revision, decoded) = decoded(version);
+        let decode = || {
+            meanwhile();
+            Ok(decoded)
+        };
+        view.note_decoded("cmk-1", revision, decode).unwrap()
+    }
+
+    #[test]
+    fn records_are_read_while_another_is_decoded() {
+        let view = RecordView::default();
+        note(&view, "1", || ());
+        let noted = note(&view, "2", || {
+            assert!(view.shelf.try_read().is_ok(), "nobody is held up");
+            assert_eq!(view.keys()[0].revision.version, "1");
+        });
+        assert_eq!(noted.revision.version, "2");
+        assert_eq!(view.keys(), [noted]);
+    }
+
+    #[test]
+    fn what_was_noted_while_an_older_version_was_decoded_stays() {
+        let view = RecordView::default();
+        let answered = note(&view, "2", || {
+            note(&view, "3", || ());
+        });
+        assert_eq!(answered.revision.version, "3", "the answer is what is known");
+        assert_eq!(view.keys(), [answered]);
+        assert_eq!(note(&view, "1", || panic!("it is known to be older")).revision.version, "3");
     }
 }

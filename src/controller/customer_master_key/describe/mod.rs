@@ -22,8 +22,11 @@ use crate::{
         conditions::{self, Finding, PURGE_HELD, Standing, reason},
     },
     cluster::EventNote,
-    controller::{events::news, purge::Hold},
-    kms::KeyState,
+    controller::{
+        events::news,
+        purge::{Held, Hold},
+    },
+    kms::{KeyRecord, KeyState},
     store::StoredKey,
 };
 
@@ -36,7 +39,7 @@ pub fn status(o: &Observed, key: Option<&StoredKey>, standing: &Standing, now: T
         && key.record.state(now) == KeyState::PendingDeletion
         && !key.record.is_tombstone()
     {
-        findings.push(purge_held(o.held));
+        findings.push(purge_held(o.held, &key.record, &before.conditions, now));
     }
     let generation = o.object.metadata.generation;
     let after = CustomerMasterKeyStatus {
@@ -71,22 +74,34 @@ fn held(findings: &[Finding], before: &[Condition]) -> Option<EventNote> {
     (!is_known).then(|| EventNote::warning(held.reason, "DeleteKey", held.message.clone()))
 }
 
-fn purge_held(held: Option<Hold>) -> Finding {
-    match held {
+/// What is not known yet is as it was said before: of a key that is due, as no other waits.
+fn purge_held(held: Held, record: &KeyRecord, before: &[Condition], now: Timestamp) -> Finding {
+    let hold = match held {
+        Held::For(hold) => Some(hold),
+        Held::Unknown if record.is_due(now) => said_hold(before),
+        Held::Unknown | Held::No => None,
+    };
+    match hold {
         None => Finding::new(PURGE_HELD, false, reason::NOT_DUE, ""),
         Some(Hold::ClockSkew) => Finding::new(
             PURGE_HELD,
             true,
-            reason::CLOCK_SKEW,
+            Hold::ClockSkew.reason(),
             "The key is due, but the operator's clock and the API server's differ by more than \
              --clock-skew-tolerance: nothing is erased until they agree.",
         ),
         Some(Hold::RateLimited) => Finding::new(
             PURGE_HELD,
             true,
-            reason::PURGE_RATE_LIMITED,
+            Hold::RateLimited.reason(),
             "The key is due, but as many keys as may be erased in an hour were. If this is not meant, cancel the \
              deletion: set scheduleDeletion to false.",
         ),
     }
+}
+
+/// Why the key waits, as it was said.
+fn said_hold(before: &[Condition]) -> Option<Hold> {
+    let said = conditions::find(before, PURGE_HELD).filter(|said| said.status == "True")?;
+    Hold::ALL.into_iter().find(|hold| hold.reason() == said.reason)
 }

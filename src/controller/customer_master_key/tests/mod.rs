@@ -19,7 +19,7 @@ use crate::{
         metadata,
     },
     cluster::{KeyStoreView, NamespaceView},
-    controller::purge::Hold,
+    controller::purge::{Held, Hold},
     kms::{
         KeyRecord, KeyStep, Origin, Owner,
         key_record::tests::{at, record},
@@ -64,7 +64,7 @@ pub(super) fn fresh() -> Observed {
         store: Some(KeyStoreView::from(&ClusterKeyStoreSpec::default())),
         key: Ok(view(None)),
         freshness: Freshness::Watched,
-        held: None,
+        held: Held::No,
         alias: AliasFacts::default(),
         owner_is_gone: false,
         data_keys: vec![],
@@ -441,14 +441,41 @@ fn rule_4_why_an_erasure_waits_is_a_condition() {
         })
     };
     for (held, expected) in [
-        (None, ("False", reason::NOT_DUE)),
-        (Some(Hold::ClockSkew), ("True", reason::CLOCK_SKEW)),
-        (Some(Hold::RateLimited), ("True", reason::PURGE_RATE_LIMITED)),
+        (Held::No, ("False", reason::NOT_DUE)),
+        (Held::Unknown, ("False", reason::NOT_DUE)),
+        (Held::For(Hold::ClockSkew), ("True", reason::CLOCK_SKEW)),
+        (Held::For(Hold::RateLimited), ("True", reason::PURGE_RATE_LIMITED)),
     ] {
         let Step::WriteStatus(status) = step(&declared(held)) else { panic!() };
         let condition = find(&status.conditions, PURGE_HELD).unwrap();
         assert_eq!((condition.status.as_str(), condition.reason.as_str()), expected);
         assert_eq!(find(&status.conditions, READY).unwrap().status, "True", "it is as declared all the same");
+    }
+}
+
+#[test]
+fn rule_4_why_an_erasure_waits_is_not_taken_back_by_a_new_leader_before_it_has_looked() {
+    let with_date = |date, held, said: Option<CustomerMasterKeyStatus>| {
+        let mut record = pending(366);
+        record.deletion.as_mut().unwrap().delete_date = at(date);
+        with(taken_on(record), |o| {
+            o.object.spec.schedule_deletion = Some(true);
+            o.held = held;
+            o.object.status = said.or(o.object.status.take());
+        })
+    };
+    for hold in Hold::ALL {
+        let Step::WriteStatus(said) = step(&with_date(NOW, Held::For(hold), None)) else { panic!() };
+        let next = |date, held| plan(&with_date(date, held, Some((*said).clone())), &circumstances());
+        for held in [Held::Unknown, Held::For(hold)] {
+            let plan = next(NOW, held);
+            assert!(matches!(plan.step, Step::Rest) && plan.events.is_empty(), "{hold:?}, {held:?}");
+        }
+        // Looked at, it does not wait; or its deletion was scheduled anew, so that nothing is due.
+        for (date, held) in [(NOW, Held::No), (NOW + 1, Held::Unknown)] {
+            let Step::WriteStatus(status) = next(date, held).step else { panic!("{date}, {held:?}") };
+            assert_eq!(find(&status.conditions, PURGE_HELD).unwrap().reason, reason::NOT_DUE);
+        }
     }
 }
 

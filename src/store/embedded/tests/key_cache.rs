@@ -47,7 +47,12 @@ async fn a_key_is_unwrapped_once_until_its_record_changes() {
 async fn a_key_that_nobody_uses_is_wrapped_again() {
     let bench = Bench::new();
     let (used, unused) = (bench.create("used").await, bench.create("unused").await);
-    let pass = |seconds: i64| *bench.clock.0.lock().unwrap() += seconds;
+    let pass = |seconds| {
+        *bench.clock.1.lock().unwrap() += seconds;
+        // Somebody sets the clock back, again and again.
+        *bench.clock.0.lock().unwrap() -= 86_400;
+    };
+    *bench.clock.0.lock().unwrap() = 10 * 86_400;
     encrypt(&bench, &used).await;
     encrypt(&bench, &unused).await;
     pass(299);
@@ -62,6 +67,8 @@ async fn a_key_that_nobody_uses_is_wrapped_again() {
     assert_eq!(kept(&bench), 0);
     encrypt(&bench, &unused).await;
     assert_eq!(kept(&bench), 1);
+    let used = bench.store.last_used()[&unused.record.key_id];
+    assert_eq!(used, bench.clock.now(), "what is told is the time");
 }
 
 #[tokio::test]
