@@ -67,8 +67,15 @@ fn given_namespaces_have_roles_in_place_of_the_cluster_role() {
     let limited = objects(&Helm::Four.template(&["--values", &values_file("watch-namespaces")]));
     let of_the_cluster = rules(&limited, "ClusterRole", "cmk-operator", None);
     let resources: Vec<_> = of_the_cluster.iter().map(|rule| rule["resources"][0].as_str().unwrap()).collect();
-    let expected =
-        ["clusterkeystores", "clusterkeystores/status", "namespaces", "subjectaccessreviews", "tokenreviews"];
+    let expected = [
+        "clusterkeystores",
+        "clusterkeystores/status",
+        "customermasterkeys",
+        "customermasterkeys/status",
+        "namespaces",
+        "subjectaccessreviews",
+        "tokenreviews",
+    ];
     assert_eq!(resources, expected);
     let shop = rules(&limited, "Role", "cmk-operator-watched", Some("shop"));
     assert_eq!(shop, rules(&limited, "Role", "cmk-operator-watched", Some("bank")));

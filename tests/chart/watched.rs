@@ -74,6 +74,12 @@ async fn given_namespaces_take_no_right_over_the_secrets_of_others() {
     });
     assert_eq!(entry(&restored.await, "plaintext"), plaintext);
     world.annotate_key("orders", json!({"cmk-operator.dev/rotate-requested-at": "now"})).await;
+    eventually("the key to be rotated", SOON, async || {
+        let status = world.keys().get("orders").await.map_err(|error| error.to_string())?.status;
+        let handled = status.and_then(|status| status.last_handled_rotation);
+        if handled.as_deref() == Some("now") { Ok(()) } else { Err(format!("{handled:?}")) }
+    })
+    .await;
     world.apply_key("orders", json!({"alias": "orders", "pendingDeletionDays": 7, "scheduleDeletion": true})).await;
     assert_eq!(key_state(&world.key_ready("orders").await), "PendingDeletion");
     world.apply_key("orders", json!({"alias": "orders", "pendingDeletionDays": 7})).await;
@@ -136,26 +142,15 @@ async fn a_watched_namespace_that_is_deleted_stops_nothing_in_the_others() {
     }
     operator.stop().await.unwrap();
 
-    // As long as the object of its key has a finalizer, the namespace is there, without the Role.
+    // As long as the object of its key has a finalizer, the namespace is there, without the Role. Who starts lets it go.
     kubectl(&["delete", "namespace", "bank", "--wait=false"]);
     none(&installed, &["get", "roles", "--namespace", "bank"]).await;
-    let operator = installed.start().await;
     assert_eq!(installed.json(&["get", "namespace", "bank"])["status"]["phase"], "Terminating");
+    let operator = installed.start().await;
     shop.apply_key("while-it-goes", json!({})).await;
     shop.key_ready("while-it-goes").await;
-    operator.stop().await.unwrap();
-
-    kubectl(&[
-        "patch",
-        "cmk",
-        "orders",
-        "--namespace",
-        "bank",
-        "--type=merge",
-        "-p",
-        r#"{"metadata":{"finalizers":null}}"#,
-    ]);
     none(&installed, &["get", "namespaces", "--field-selector", "metadata.name=bank"]).await;
+    operator.stop().await.unwrap();
     let operator = installed.start().await;
     shop.apply_key("without", json!({})).await;
     shop.key_ready("without").await;
@@ -175,20 +170,18 @@ async fn a_watched_namespace_that_is_deleted_stops_nothing_in_the_others() {
 
     succeed(installed.helm(&["upgrade", RELEASE, CHART]).args(values));
     bank.key_ready("again").await;
-    bank.delete_key("again").await;
 
-    // Gone while the operator runs, it comes back to it as well.
-    kubectl(&["delete", "namespace", "bank"]);
+    // Gone with a key in it while the operator runs, it comes back to it as well.
+    kubectl(&["delete", "namespace", "bank", "--timeout=60s"]);
     shop.apply_key("goes-on", json!({})).await;
     shop.key_ready("goes-on").await;
     kubectl(&["create", "namespace", "bank"]);
     succeed(installed.helm(&["upgrade", RELEASE, CHART]).args(values));
     bank.apply_key("once-more", json!({})).await;
     bank.key_ready("once-more").await;
-    bank.delete_key("once-more").await;
 
     // The way that docs/install.md says.
-    kubectl(&["delete", "namespace", "bank"]);
+    kubectl(&["delete", "namespace", "bank", "--timeout=60s"]);
     succeed(&mut installed.helm(&["upgrade", RELEASE, CHART, "--set", "replicaCount=1,watchNamespaces={shop}"]));
     assert_eq!(installed.settings().watch_namespaces, ["shop"]);
     operator.stop().await.unwrap();
