@@ -12,7 +12,8 @@ fn is_the_operator(options: &PolicyOptions) -> String {
 }
 
 /// What to do if the policies are for another operator than the one that runs.
-const OTHER_USER: &str = "if it runs as another user, apply the output of `cmk-operator policies --user NAME`";
+const OTHER_USER: &str =
+    "if it runs as another user, apply the output of `cmk-operator policies --namespace NAMESPACE --user NAME`";
 
 /// Status decides what the operator does next (a data key is restored from the ciphertext in it, rule 12; a store in
 /// use can't be deleted), so nobody else writes it, whatever RBAC says.
