@@ -18,6 +18,7 @@ pub mod cluster;
 pub mod controller;
 pub mod crypto;
 pub mod kms;
+mod maps;
 pub mod plugin;
 pub mod runtime;
 pub mod server;

@@ -15,6 +15,7 @@ use crate::{
     api::conditions::reason,
     cluster::Cluster,
     kms::KeyStep,
+    maps::differing,
     store::{Freshness, KeyStore, StoredKey},
 };
 
@@ -81,15 +82,9 @@ impl Holds {
     /// Replaces all, and answers whose answer changed. Of the first look that is every key that waits.
     fn replace(&self, holds: HashMap<Uuid, Hold>) -> Vec<Uuid> {
         let mut current = self.lock();
-        let before = current.take().unwrap_or_default();
-        let changed = holds
-            .keys()
-            .chain(before.keys())
-            .filter(|id| holds.get(*id) != before.get(*id))
-            .copied()
-            .collect::<std::collections::HashSet<_>>();
+        let changed = differing(&current.take().unwrap_or_default(), &holds);
         *current = Some(holds);
-        changed.into_iter().collect()
+        changed
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<HashMap<Uuid, Hold>>> {

@@ -132,8 +132,8 @@ impl Triggers {
 
     /// Look at everything again that is delivered as a Secret in a scope.
     pub fn all_delivered(&self, scope: &Scope) {
-        self.data_keys.iter().filter(|w| w.scope == *scope).for_each(|watched| request_where(watched, |_| true));
-        self.access_keys.iter().filter(|w| w.scope == *scope).for_each(|watched| request_where(watched, |_| true));
+        self.data_keys.iter().filter(|w| w.scope == *scope).for_each(Watched::request_all);
+        self.access_keys.iter().filter(|w| w.scope == *scope).for_each(Watched::request_all);
     }
 
     /// Look at every data key again.

@@ -4,7 +4,7 @@
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::Arc,
 };
 
@@ -30,6 +30,7 @@ use crate::{
     api::{ClusterKeyStore, KeyStoreRef, metadata},
     cluster::{Guarded, Secrets},
     kms::KeyRecord,
+    maps::differing,
     server::freshness::WatchFreshness,
     store::{AliasClaim, embedded::EmbeddedStore},
 };
@@ -205,8 +206,7 @@ impl Declarations {
             Event::InitDone => {
                 let now = self.listed.take().unwrap_or_default();
                 let before = std::mem::replace(&mut self.seen, now);
-                let names: HashSet<_> = before.keys().chain(self.seen.keys()).cloned().collect();
-                return names.into_iter().filter(|name| before.get(name) != self.seen.get(name)).collect();
+                return differing(&before, &self.seen);
             }
             Event::Apply(object) => {
                 let now = declared(object);
@@ -251,22 +251,20 @@ pub async fn namespaces(
     }
 }
 
-/// The names of the namespaces that came, went, or differ in what passes look at.
+/// The names of the namespaces that came, went, or differ in what passes look at, sorted.
 fn changed_meanwhile(
     before: &[Arc<PartialObjectMeta<Namespace>>],
     now: &[Arc<PartialObjectMeta<Namespace>>],
 ) -> Vec<String> {
-    let by_name = |namespaces: &[Arc<PartialObjectMeta<Namespace>>]| -> BTreeMap<_, _> {
-        namespaces.iter().map(|namespace| (namespace.name_any(), namespace.clone())).collect()
-    };
     let looks = |namespace: &Arc<PartialObjectMeta<Namespace>>| {
         let metadata = &namespace.metadata;
         let is_deleted = metadata.deletion_timestamp.is_some();
-        (metadata.uid.clone(), is_deleted, metadata.labels.clone(), metadata.annotations.clone())
+        let looks = (metadata.uid.clone(), is_deleted, metadata.labels.clone(), metadata.annotations.clone());
+        (namespace.name_any(), looks)
     };
-    let (before, now) = (by_name(before), by_name(now));
-    let names: BTreeSet<_> = before.keys().chain(now.keys()).collect();
-    names.into_iter().filter(|name| before.get(*name).map(looks) != now.get(*name).map(looks)).cloned().collect()
+    let mut names = differing(&before.iter().map(looks).collect(), &now.iter().map(looks).collect());
+    names.sort_unstable();
+    names
 }
 
 /// Watches the delivered Secrets, without their contents: whether one is deleted or changed.
@@ -286,9 +284,9 @@ async fn look_at_deliveries(
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         let secret = match event {
-            Event::Apply(secret) | Event::InitApply(secret) | Event::Delete(secret) => secret,
-            Event::Init => continue,
-            // The list has nothing of a Secret that went after the last pass over its owner.
+            Event::Apply(secret) | Event::Delete(secret) => secret,
+            Event::Init | Event::InitApply(_) => continue,
+            // Whatever the list has: it has nothing of a Secret that went after the last pass over its owner.
             Event::InitDone => {
                 triggers.all_delivered(scope);
                 continue;

@@ -127,13 +127,7 @@ async fn a_watched_namespace_that_is_deleted_stops_nothing_in_the_others() {
     let values = ["--set", "replicaCount=1", "--values", &file];
     let installed = Installed::new(Helm::Four, CHART, &["shop", "bank"], &values).await;
     let shop = &installed.world;
-    let bank = World {
-        bed: shop.bed,
-        client: shop.client.clone(),
-        namespace: "bank".into(),
-        operator_namespace: shop.operator_namespace.clone(),
-        clock: shop.clock.clone(),
-    };
+    let bank = World { namespace: "bank".into(), ..shop.clone() };
     let kubectl = |arguments: &[&str]| succeed(&mut shop.bed.control_plane.kubectl(arguments));
     let operator = installed.start().await;
     for world in [shop, &bank] {

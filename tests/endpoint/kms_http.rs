@@ -2,16 +2,20 @@
 
 use std::{fmt::Write as _, net::SocketAddr, time::Duration};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use cmk_operator::clock::Clock;
 use hmac::{Hmac, KeyInit, Mac};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use crate::{application::Credentials, support::clock::TestClock};
+use crate::{
+    application::Credentials,
+    support::{clock::TestClock, eventually, world::SOON},
+};
 
 const REGION: &str = "cn-hangzhou";
 
@@ -88,6 +92,20 @@ impl Client<'_> {
         let authorization =
             format!("ACS3-HMAC-SHA256 Credential={access_key_id},SignedHeaders={names},Signature={signature}");
         self.send(&format!("/?{query}"), &headers, &authorization, "").await
+    }
+
+    /// Encrypts something.
+    pub async fn encrypt(&self, id: &str) -> Answer {
+        self.aws("Encrypt", &json!({"KeyId": id, "Plaintext": STANDARD.encode("hello")})).await
+    }
+
+    /// Waits until a key encrypts.
+    pub async fn encrypts(&self, id: &str) {
+        eventually("the key to encrypt", SOON, async || match self.encrypt(id).await {
+            answer if answer.status == 200 => Ok(()),
+            refused => Err(format!("{refused:?}")),
+        })
+        .await;
     }
 
     async fn send(&self, target: &str, headers: &[(&str, &str)], authorization: &str, body: &str) -> Answer {

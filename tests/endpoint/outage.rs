@@ -1,7 +1,5 @@
 //! The API server is down: what the endpoint answers over HTTP, in both dialects, until `--max-staleness` and after it.
 
-use std::process::Command;
-
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -14,12 +12,6 @@ use crate::{
         world::{SOON, World, key_id, private_bed},
     },
 };
-
-/// Stops the API server from answering, as a network that swallows everything would, lets it go on, or ends it.
-fn signal_api_server(world: &World, signal: &str) {
-    let pid = world.bed.control_plane.process_ids()[1].to_string();
-    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success(), "kill {signal} {pid}");
-}
 
 /// What the application does all day with a key: encrypt and decrypt, in both dialects. Or the status and the codes with
 /// which that is refused; a code is empty where only the other dialect was refused, which happens at the moment of a change.
@@ -84,7 +76,7 @@ async fn an_api_server_that_is_down_stops_nothing_until_max_staleness() {
     client.aws("DisableKey", &json!({"KeyId": closed})).await.ok();
     assert_eq!(round_trips(&client, closed).await, disabled());
 
-    signal_api_server(&world, "-STOP");
+    world.bed.control_plane.signal_api_server("-STOP");
     // Past what a permission counts for, and then to just before five minutes.
     for waited in [6, 60, 120, 60] {
         world.clock.advance(SignedDuration::from_secs(waited));
@@ -102,7 +94,7 @@ async fn an_api_server_that_is_down_stops_nothing_until_max_staleness() {
     assert_eq!(refused.status, 503);
     assert!(refused.body["message"].as_str().unwrap().contains("--max-staleness"), "{refused:?}");
 
-    signal_api_server(&world, "-CONT");
+    world.bed.control_plane.signal_api_server("-CONT");
     eventually("the endpoint to serve again", SOON, async || {
         round_trips(&client, orders).await.map_err(|refused| format!("{refused:?}"))
     })
@@ -118,7 +110,7 @@ async fn an_api_server_that_is_down_stops_nothing_until_max_staleness() {
     answers(&client, closed, Ok(())).await;
 
     // The other way to be down: nobody listens any more.
-    signal_api_server(&world, "-KILL");
+    world.bed.control_plane.signal_api_server("-KILL");
     for waited in [0, 6, 200] {
         world.clock.advance(SignedDuration::from_secs(waited));
         assert_eq!(round_trips(&client, orders).await, Ok(()));

@@ -55,7 +55,7 @@ impl Replicas {
     /// Waits until a key encrypts on both.
     async fn encrypts(&self, id: &str) {
         for client in self.clients() {
-            eventually("the key to encrypt", SOON, async || expect(encrypt(&client, id).await, "")).await;
+            client.encrypts(id).await;
         }
     }
 
@@ -64,10 +64,6 @@ impl Replicas {
             operator.stop().await.unwrap();
         }
     }
-}
-
-async fn encrypt(client: &Client<'_>, id: &str) -> Answer {
-    client.aws("Encrypt", &json!({"KeyId": id, "Plaintext": STANDARD.encode("hello")})).await
 }
 
 /// Whether the answer has this code; empty: whether it is a success.
@@ -79,7 +75,7 @@ fn expect(answer: Answer, code: &str) -> Result<(), String> {
 async fn refused(client: &Client<'_>, id: &str, code: &str) -> Instant {
     let deadline = Instant::now() + SOON;
     let refused = loop {
-        let answer = encrypt(client, id).await;
+        let answer = client.encrypt(id).await;
         let now = Instant::now();
         match expect(answer, code) {
             Ok(()) => break now,
@@ -87,7 +83,7 @@ async fn refused(client: &Client<'_>, id: &str, code: &str) -> Instant {
         }
     };
     for _ in 0..STILL {
-        expect(encrypt(client, id).await, code).unwrap();
+        expect(client.encrypt(id).await, code).unwrap();
     }
     refused
 }
@@ -162,15 +158,15 @@ async fn what_one_replica_makes_the_other_uses() {
         let made = a.aws("CreateKey", &json!({})).await.ok();
         let answered = Instant::now();
         id = made["KeyMetadata"]["KeyId"].as_str().unwrap().to_owned();
-        eventually("the key to encrypt on A", SOON, async || expect(encrypt(&a, &id).await, "")).await;
-        eventually("the key to be known on B", SOON, async || expect(encrypt(&b, &id).await, "")).await;
+        a.encrypts(&id).await;
+        b.encrypts(&id).await;
         usable.0.push(answered.elapsed());
     }
     usable.print("made by CreateKey on A: usable on B after its answer");
 
     // What one encrypted the other decrypts, and a new version of it too.
     a.aws("RotateKeyOnDemand", &json!({"KeyId": id})).await.ok();
-    let sealed = encrypt(&a, &id).await.ok();
+    let sealed = a.encrypt(&id).await.ok();
     eventually("the new version to be known on B", SOON, async || {
         let opened = b.aws("Decrypt", &json!({"CiphertextBlob": sealed["CiphertextBlob"]})).await;
         if opened.status == 200 {

@@ -2,7 +2,6 @@
 //! operator ships.
 
 use std::{
-    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -339,12 +338,6 @@ async fn reviews(world: &World, resource: &str) -> u64 {
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
-/// Stops the API server from answering, as a network that swallows everything would, or lets it go on.
-fn signal_api_server(world: &World, signal: &str) {
-    let pid = world.bed.control_plane.process_ids()[1].to_string();
-    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success(), "kill {signal} {pid}");
-}
-
 #[tokio::test]
 async fn an_api_server_that_is_down_stops_nothing_until_max_staleness() {
     let world = World::on(private_bed().await, "perm-down").await;
@@ -375,7 +368,7 @@ async fn an_api_server_that_is_down_stops_nothing_until_max_staleness() {
     let after = [reviews(&world, "subjectaccessreviews").await, reviews(&world, "tokenreviews").await];
     assert_eq!(after, before.map(|count| count + 1));
 
-    signal_api_server(&world, "-STOP");
+    world.bed.control_plane.signal_api_server("-STOP");
     // What is known goes on, and waits for no answer once it is known that there is none.
     for waited in [6, 60, 120, 60] {
         world.clock.advance(SignedDuration::from_secs(waited));
@@ -396,7 +389,7 @@ async fn an_api_server_that_is_down_stops_nothing_until_max_staleness() {
     assert!(matches!(&refused, Failure::Unavailable(said) if said.contains("--max-staleness")), "{refused:?}");
     assert!(unavailable(tokens.authenticate(&bearer).await.map(drop)));
 
-    signal_api_server(&world, "-CONT");
+    world.bed.control_plane.signal_api_server("-CONT");
     eventually("all to go on", SOON, async || {
         tokens.authenticate(&bearer).await.map_err(|e| e.to_string())?;
         encrypt(&kms, &web, id).await.map_err(|e| e.to_string())

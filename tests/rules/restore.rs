@@ -261,13 +261,7 @@ async fn rule_1_a_cluster_is_rebuilt_with_the_same_keys() {
     with_service_key(&world).await;
     let (backup, before) = backed_up(&world, operator).await;
     let bed = private_bed().await;
-    let other = World {
-        bed,
-        client: bed.control_plane.admin_client().await,
-        namespace: world.namespace.clone(),
-        operator_namespace: world.operator_namespace.clone(),
-        clock: world.clock.clone(),
-    };
+    let other = World { bed, client: bed.control_plane.admin_client().await, ..world.clone() };
     let namespace = Restore(Part::Namespace);
     let recreated = Stalled(reason::NAMESPACE_RECREATED);
     for (name, course) in [

@@ -20,14 +20,7 @@ use crate::{
 /// A world, another namespace of it, which has the key `orders`, and an operator that watches both.
 async fn with_vault(name: &str) -> (World, World, Operator) {
     let world = World::new(name).await;
-    let vault = World {
-        bed: world.bed,
-        client: world.client.clone(),
-        namespace: format!("{}-vault", world.namespace),
-        operator_namespace: world.operator_namespace.clone(),
-        clock: world.clock.clone(),
-    };
-    vault.create_namespace(&vault.namespace).await;
+    let vault = world.another_namespace("vault").await;
     let watch_namespaces = vec![world.namespace.clone(), vault.namespace.clone()];
     let operator = world.start_with(Settings { watch_namespaces, ..world.settings() }).await;
     vault.apply_key("orders", json!({})).await;

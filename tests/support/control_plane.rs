@@ -153,6 +153,13 @@ impl ControlPlane {
         self.components.iter().map(Component::process_id).collect()
     }
 
+    /// Stops the API server from answering, as a network that swallows everything would (`-STOP`), lets it go on (`-CONT`), or
+    /// ends it (`-KILL`).
+    pub fn signal_api_server(&self, signal: &str) {
+        let pid = self.process_ids()[1].to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success(), "kill {signal} {pid}");
+    }
+
     /// A kubeconfig for a member of `system:masters`.
     pub fn admin_kubeconfig(&self) -> &Path {
         &self.admin_kubeconfig

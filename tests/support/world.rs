@@ -177,6 +177,7 @@ impl Operator {
 }
 
 /// One test's namespaces and clock.
+#[derive(Clone)]
 pub struct World {
     pub bed: &'static Bed,
     /// The administrator.
@@ -221,8 +222,7 @@ impl World {
     pub async fn another_namespace(&self, suffix: &str) -> Self {
         let namespace = format!("{}-{suffix}", self.namespace);
         self.create_namespace(&namespace).await;
-        let (client, operator_namespace) = (self.client.clone(), self.operator_namespace.clone());
-        Self { bed: self.bed, client, namespace, operator_namespace, clock: self.clock.clone() }
+        Self { namespace, ..self.clone() }
     }
 
     pub async fn create_namespace(&self, name: &str) {
