@@ -1,12 +1,13 @@
-//! A connection on which the client may not take for ever: between requests, in the head of a request, and in taking
-//! what it is sent. (The body of a request and its answer have limits of their own, in the listener.)
+//! A connection on which the client may not take for ever: between requests, in the head of a request, in taking
+//! what it is sent, and in going on to send what nobody wants any more. (The body of a request and its answer have limits
+//! of their own, in the listener.)
 
 use std::{
     io,
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -29,12 +30,14 @@ struct State {
     opened: Instant,
     /// Microseconds from `opened`.
     ended: AtomicU64,
+    /// A request was answered before all of it was read.
+    cut_short: AtomicBool,
 }
 
 impl Default for Progress {
     fn default() -> Self {
         let (count, ended) = (AtomicU32::new(0), AtomicU64::new(0));
-        Self(Arc::new(State { count, opened: Instant::now(), ended }))
+        Self(Arc::new(State { count, opened: Instant::now(), ended, cut_short: AtomicBool::new(false) }))
     }
 }
 
@@ -43,6 +46,11 @@ impl Progress {
     pub(super) fn begin(&self) -> Busy {
         self.0.count.fetch_add(1, Ordering::Relaxed);
         Busy(self.clone())
+    }
+
+    /// The request is answered before all of it was read, and the connection closed after that.
+    pub(super) fn cut_short(&self) {
+        self.0.cut_short.store(true, Ordering::Relaxed);
     }
 
     fn ended(&self) -> Instant {
@@ -55,7 +63,7 @@ pub(super) struct Busy(Progress);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let State { count, opened, ended } = &*self.0.0;
+        let State { count, opened, ended, .. } = &*self.0.0;
         ended.store(u64::try_from(opened.elapsed().as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         count.fetch_add(1, Ordering::Relaxed);
     }
@@ -91,11 +99,16 @@ pub(super) struct Deadlines<S> {
     /// Since when the present wait for the client goes on, and how long it may.
     since: Instant,
     patience: Duration,
+    /// Something was read that no request is made of so far.
+    in_head: bool,
     limits: Limits,
     reading: Alarm,
     /// Since when the client takes nothing.
     stuck_since: Option<Instant>,
     writing: Alarm,
+    /// Until when to read on, once nothing more is sent.
+    linger_until: Option<Instant>,
+    lingering: Alarm,
 }
 
 impl<S> Deadlines<S> {
@@ -107,10 +120,13 @@ impl<S> Deadlines<S> {
             since: Instant::now(),
             // A connection is opened to send something on it.
             patience: limits.head,
+            in_head: false,
             limits,
             reading: Alarm::default(),
             stuck_since: None,
             writing: Alarm::default(),
+            linger_until: None,
+            lingering: Alarm::default(),
         }
     }
 
@@ -121,6 +137,7 @@ impl<S> Deadlines<S> {
             self.seen = count;
             self.since = self.progress.ended();
             self.patience = self.limits.idle;
+            self.in_head = false;
         }
         count % 2 == 1
     }
@@ -130,6 +147,13 @@ impl<S> Deadlines<S> {
         let since = *self.stuck_since.get_or_insert_with(Instant::now);
         ready!(self.writing.poll(cx, since + self.limits.write));
         Poll::Ready(timed_out("the client does not take its answers"))
+    }
+
+    /// Whether the client may still be sending something that was answered: a request that was cut short, or a head, which hyper
+    /// answers when it has seen enough of it.
+    fn may_be_sending(&mut self) -> bool {
+        let busy = self.is_busy();
+        self.progress.0.cut_short.load(Ordering::Relaxed) || (!busy && self.in_head)
     }
 
     fn wrote<T>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -153,6 +177,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Deadlines<S> {
         let busy = this.is_busy();
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
             Poll::Ready(read) => {
+                this.in_head |= !busy;
                 if !busy && this.patience != this.limits.head {
                     // The first bytes of a head: the rest has to follow soon.
                     this.since = Instant::now();
@@ -171,7 +196,24 @@ impl<S: AsyncRead + Unpin> AsyncRead for Deadlines<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Deadlines<S> {
+impl<S: AsyncRead + Unpin> Deadlines<S> {
+    /// Reads what nobody wants, until the client closes the connection or its time is over.
+    fn linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let until = *self.linger_until.get_or_insert_with(|| Instant::now() + self.limits.linger);
+        let mut unwanted = [0; 8 * 1024];
+        while Instant::now() < until {
+            let mut unwanted = ReadBuf::new(&mut unwanted);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut unwanted) {
+                Poll::Ready(Ok(())) if !unwanted.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return self.lingering.poll(cx, until),
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Deadlines<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.wrote(cx, done)
@@ -195,9 +237,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Deadlines<S> {
         self.wrote(cx, done)
     }
 
+    /// Says that nothing more will come. A client that may still be sending is read on for a while: closing a connection with
+    /// something unread resets it, which can overtake the answer (RFC 9112 section 9.6).
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let done = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.wrote(cx, done)
+        if self.linger_until.is_none() {
+            let done = Pin::new(&mut self.stream).poll_shutdown(cx);
+            ready!(self.wrote(cx, done))?;
+            if !self.may_be_sending() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        self.linger(cx).map(Ok)
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Limits {
     pub idle: Duration,
     /// Without taking anything of what is sent to it.
     pub write: Duration,
+    /// To go on sending after it was answered before it had sent all, and the connection is to be closed.
+    pub linger: Duration,
     /// For a request to be answered: more than the 10 s that an operation waits for the operator.
     pub request: Duration,
     /// How long to go on taking connections and requests when the endpoint is to stop: a Service sends clients here until
@@ -58,6 +60,7 @@ impl Default for Limits {
             body: Duration::from_secs(10),
             idle: Duration::from_secs(120),
             write: Duration::from_secs(20),
+            linger: Duration::from_secs(5),
             request: Duration::from_secs(30),
             leave: Duration::ZERO,
             drain: Duration::from_secs(20),

@@ -203,7 +203,8 @@ where
         let stream = Deadlines::new(stream, progress.clone(), serving.limits);
         let limits = serving.limits;
         let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let (busy, large, answer) = (progress.begin(), large.clone(), answer.clone());
+            let (progress, busy) = (progress.clone(), progress.begin());
+            let (large, answer) = (large.clone(), answer.clone());
             let leaving = leaving.clone();
             async move {
                 // hyper takes a request that says its length twice, in chunks and in bytes, by the chunks. A proxy may have
@@ -215,6 +216,7 @@ where
                 let response = respond(answer, close || *leaving.borrow() >= Phase::Leave);
                 drop(busy);
                 if close {
+                    progress.cut_short();
                     look_again().await;
                 }
                 Ok::<_, Infallible>(response)

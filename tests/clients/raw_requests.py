@@ -9,7 +9,6 @@ import ssl
 import uuid
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -242,20 +241,16 @@ class Answer:
         return {child.tag: child.text or "" for child in ElementTree.fromstring(self.body)}
 
 
-def exchange(config: Config, data: bytes) -> Answer | None:
-    """Sends bytes on a connection of their own. None: it was closed without an answer."""
+def exchange(config: Config, data: bytes) -> Answer:
+    """Sends bytes on a connection of their own."""
     address = urlsplit(config.endpoint)
     with socket.create_connection((address.hostname, address.port), timeout=60) as plain:
         context = ssl.create_default_context(cafile=config.ca)
         with context.wrap_socket(plain, server_hostname=address.hostname) as stream:
-            # It may answer and close before it has read all of it.
-            with suppress(BrokenPipeError, ConnectionResetError):
-                stream.sendall(data)
+            # It may answer before it has read all, and has to take the rest of it even so.
+            stream.sendall(data)
             response = http.client.HTTPResponse(stream)
-            try:
-                response.begin()
-                body = response.read()
-            except (http.client.BadStatusLine, ConnectionResetError, ssl.SSLEOFError):
-                return None
+            response.begin()
+            body = response.read()
             headers = {name.lower(): value for name, value in response.getheaders()}
             return Answer(response.status, headers, body)

@@ -229,6 +229,49 @@ async fn a_body_has_a_limit_announced_or_not() {
     server.goes_on().await;
 }
 
+/// A client that sends all before it reads would find its connection reset, and the answer lost, if the server closed it with
+/// something unread (RFC 9112 section 9.6).
+#[tokio::test]
+async fn an_early_answer_comes_to_a_client_that_first_sends_all() {
+    let server = Server::start(Limits::default()).await;
+    // More than what the operating system takes for a connection that nobody reads from.
+    let length = 32 << 20;
+    let much = "x".repeat(length);
+    let post = "POST / HTTP/1.1\r\nHost: h\r\n";
+    let rows = [
+        ("announced", format!("{post}Content-Length: {length}\r\n\r\n{much}"), "TooLarge"),
+        ("chunked", format!("{post}Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n{much}\r\n0\r\n\r\n"), "TooLarge"),
+        ("a head", format!("{post}X: {much}\r\n\r\n"), "HTTP/1.1 431 "),
+    ];
+    for (what, request, answered) in rows {
+        let mut stream = server.connect().await;
+        let sent = timeout(SOON, stream.write_all(request.as_bytes())).await.expect("it is read on");
+        sent.unwrap_or_else(|error| panic!("{what}: {error}"));
+        let mut answer = String::new();
+        let read = timeout(SOON, stream.read_to_string(&mut answer)).await.expect("the server closes");
+        read.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(answer.contains(answered), "{what}: {answer}");
+    }
+    server.goes_on().await;
+    eventually("no connection is left", || server.open() == 0).await;
+}
+
+/// It is read on for a while only.
+#[tokio::test]
+async fn a_client_that_never_stops_sending_is_cut() {
+    let server = Server::start(Limits { linger: Duration::from_millis(50), ..Limits::default() }).await;
+    let mut stream = server.connect().await;
+    let head = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", u64::MAX / 2);
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let cut = async { while stream.write_all(&[0; 8192]).await.is_ok() {} };
+    assert!(timeout(SOON, cut).await.is_ok(), "it is read for ever");
+    // Nor if it sends nothing and keeps the connection.
+    let mut stream = server.connect().await;
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert!(rest(&mut stream).await.ends_with("TooLarge"));
+    eventually("no connection is left", || server.open() == 0).await;
+}
+
 #[tokio::test]
 async fn a_client_that_is_slow_is_given_up_and_others_are_served() {
     let server = Server::start(short()).await;
