@@ -7,7 +7,8 @@
 //!
 //! While the API server does not answer, answers are used beyond their time, up to `max_staleness` from when they were
 //! asked for. Then one question a second finds out whether it answers again, and no request that has an answer waits
-//! for it.
+//! for it. Who has none waits a little: a busy API server may leave one question without an answer, and a replica that has just
+//! started knows none.
 
 mod decision;
 #[cfg(test)]
@@ -23,7 +24,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{Instant, sleep},
+};
 
 use self::decision::{Decision, Reach, Remembered, decide};
 use crate::{clock::Clock, cluster::ApiError};
@@ -33,6 +37,13 @@ pub type QuestionId = [u8; 32];
 
 /// How long to leave an API server alone that did not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a request for which nothing may be used waits for an API server that does not answer, beside the question that is
+/// under way then. Alibaba's SDKs wait 10 s for an answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How often such a request looks whether it is its turn, or the API server answers again.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Maps with a lock each.
 const SHARDS: usize = 16;
@@ -99,8 +110,25 @@ impl<V: Clone + Send + Sync + 'static> ReviewCache<V> {
     /// The answer to a question: the remembered one, or what `ask` finds out.
     ///
     /// # Errors
-    /// There is no answer that may be used, and the API server gives none.
-    pub async fn answer<F>(&self, id: QuestionId, ask: impl FnOnce() -> F) -> Result<V, ApiError>
+    /// There is no answer that may be used, and the API server gives none, for some seconds.
+    pub async fn answer<F>(&self, id: QuestionId, ask: impl Fn() -> F) -> Result<V, ApiError>
+    where
+        F: Future<Output = Result<Answer<V>, ApiError>> + Send + 'static,
+    {
+        let mut since = None;
+        loop {
+            let answered = self.answer_now(id, &ask).await;
+            let Err(ApiError::Unavailable(_)) = &answered else { return answered };
+            let (began, first) = since.get_or_insert_with(|| (Instant::now(), answered));
+            if began.elapsed() >= PATIENCE {
+                return first.clone();
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// As [`answer`](Self::answer), but for waiting until the API server answers again.
+    async fn answer_now<F>(&self, id: QuestionId, ask: impl FnOnce() -> F) -> Result<V, ApiError>
     where
         F: Future<Output = Result<Answer<V>, ApiError>> + Send + 'static,
     {

@@ -39,9 +39,17 @@ async fn given_namespaces_take_no_right_over_the_secrets_of_others() {
     let world = &installed.world;
     let control_plane = &world.bed.control_plane;
     eventually("the rights to be in force", SOON, async || {
-        let all =
-            ["shop", "bank", "cmk-system"].iter().all(|namespace| may(control_plane, "watch", "secrets", namespace));
-        all.then_some(()).ok_or_else(|| "not yet".to_owned())
+        // Those of Roles and of ClusterRoles are seen one after the other.
+        let of_namespaces = ["shop", "bank", "cmk-system"].map(|namespace| ("watch", "secrets", namespace));
+        let of_cluster = [
+            ("watch", "clusterkeystores.kms.cmk-operator.dev", "cmk-system"),
+            ("create", "subjectaccessreviews.authorization.k8s.io", "cmk-system"),
+        ];
+        let missing = of_namespaces
+            .into_iter()
+            .chain(of_cluster)
+            .find(|(verb, resource, namespace)| !may(control_plane, verb, resource, namespace));
+        missing.map_or(Ok(()), |missing| Err(format!("{missing:?}")))
     })
     .await;
     for namespace in ["other", "default", "kube-system"] {

@@ -91,6 +91,7 @@ class AlibabaV3Kms:
                 endpoint=address.netloc,
                 protocol=address.scheme,
                 ca=config.ca,
+                connect_timeout=30_000,
                 read_timeout=30_000,
                 max_idle_conns=64,
             )
@@ -132,6 +133,7 @@ class AlibabaV1Kms:
             config.region,
             port=address.port or (443 if address.scheme == "https" else 80),
             verify=config.ca,
+            connect_timeout=30,
             timeout=30,
             pool_size=64,
             auto_retry=False,

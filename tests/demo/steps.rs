@@ -109,7 +109,8 @@ impl Show<'_> {
         self.run("kubectl apply -f examples/")?;
         let all = "kubectl wait --for=condition=Ready --timeout=60s --all";
         self.run(&format!("{all} clusterkeystores"))?;
-        let waited = self.run(&format!("{all} -A cmk,dk,ak"))?;
+        // The keys last: when the data keys are Ready, there is the service key as well.
+        let waited = self.run(&format!("{all} -A dk,ak,cmk"))?;
         self.expect(
             "all are Ready: ten keys, and the service key of a data key that names none; six data keys; an access key",
             waited.matches("customermasterkey").count() == 11

@@ -103,6 +103,14 @@ async fn a_watch_that_fails_while_all_else_goes_on_is_heeded_after_max_staleness
     wired.serves(&world).await;
 
     let give_back = without_secrets(&world.client).await;
+    eventually("the right to be gone", SOON, async || {
+        let asked = ["auth", "can-i", "watch", "secrets", "--namespace", OPERATOR_NAMESPACE, "--kubeconfig"];
+        let mut can_i = world.bed.control_plane.kubectl(asked);
+        let ran = can_i.arg(&world.bed.operator_kubeconfig).output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+        if said.trim() == "no" { Ok(()) } else { Err(said) }
+    })
+    .await;
     // What is open goes on. Nothing is to be begun anew.
     wired.wire.break_connections();
     eventually("the watches to be missed", SOON, async || match wired.staleness() {

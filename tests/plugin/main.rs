@@ -359,8 +359,15 @@ async fn the_doctor_misses_what_is_not_installed() {
     let pods: Api<Pod> = Api::namespaced(world.client.clone(), namespace);
     pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
     plugin.run(&["doctor"]).await.says(1, &command("kms"));
-    kubectl(&["delete", "crd", "customermasterkeys.kms.cmk-operator.dev", "datakeys.kms.cmk-operator.dev"]);
-    kubectl(&["delete", "crd", "clusterkeystores.kms.cmk-operator.dev", "accesskeys.kms.cmk-operator.dev"]);
+    let kinds = ["customermasterkeys", "datakeys", "clusterkeystores", "accesskeys"];
+    let kinds = kinds.map(|kind| format!("{kind}.kms.cmk-operator.dev"));
+    // The policies are in force until the API server looks again at what there is.
+    eventually("the kinds to be deleted", SOON, async || {
+        let delete = ["delete", "crd", "--ignore-not-found"];
+        let ran = world.kubectl(&delete).args(&kinds).output().unwrap();
+        if ran.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&ran.stderr).into_owned()) }
+    })
+    .await;
     eventually("the kinds to be gone", SOON, async || {
         let ran = plugin.run(&["doctor"]).await;
         if ran.code == Some(1) && ran.out.contains("does not know CustomerMasterKey") {

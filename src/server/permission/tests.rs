@@ -85,7 +85,7 @@ async fn a_hidden_key_is_judged_by_the_callers_own_namespace() {
     assert_eq!(one.hidden(&caller("web"), Verb::Decrypt, not_found()).await, denied);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_can_not_be_judged_is_told_so_and_nothing_about_the_cluster() {
     let permissions = permissions(&Rbac::default());
     let caller = caller("nobody-can-tell");

@@ -151,7 +151,7 @@ async fn nobody_is_answered_from_an_allowed_answer_that_is_too_old() {
     assert_eq!(asked.at(5.0, 7).await, Ok(0));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn while_nobody_answers_what_was_said_counts_until_it_is_too_old() {
     let asked = Asked::new(Ok(good(1)));
     assert_eq!(asked.at(0.0, 7).await, Ok(1));
@@ -175,6 +175,37 @@ async fn while_nobody_answers_what_was_said_counts_until_it_is_too_old() {
     assert_eq!(asked.at(302.5, 7).await, Ok(0));
 }
 
+/// As a replica does that has just started, and an API server that is busy just then.
+#[tokio::test(start_paused = true)]
+async fn who_has_no_answer_waits_for_a_short_silence() {
+    let asked = Asked::new(Err(down()));
+    let began = Instant::now();
+    let recovery = async {
+        sleep(Duration::from_millis(950)).await;
+        asked.say(Ok(good(1)));
+        // Too early to ask again, for everybody.
+        asked.clock.set(0.95);
+        sleep(Duration::from_millis(500)).await;
+        asked.clock.set(1.45);
+    };
+    let (one, other, ()) = tokio::join!(asked.at(0.0, 7), asked.at(0.0, 8), recovery);
+    assert_eq!((one, other), (Ok(1), Ok(1)));
+    assert_eq!(asked.times(), 4, "each was asked once in vain, and then answered");
+    // The one at its next look, the other with it or at the one after that.
+    let waited = began.elapsed().as_millis();
+    assert!((1450..1450 + 3 * LOOK_EVERY.as_millis()).contains(&waited), "{waited} ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_no_answer_waits_no_longer_than_patience() {
+    let asked = Asked::new(Err(down()));
+    let began = Instant::now();
+    assert_eq!((asked.at(0.0, 7).await, asked.times()), (Err(down()), 1));
+    assert_eq!(began.elapsed().as_secs(), PATIENCE.as_secs());
+    assert_eq!((asked.at(0.9, 8).await, asked.times()), (Err(silence()), 0));
+    assert_eq!(began.elapsed().as_secs(), 2 * PATIENCE.as_secs());
+}
+
 #[tokio::test]
 async fn once_somebody_answers_again_old_answers_are_asked_for() {
     let asked = Asked::new(Ok(good(1)));
@@ -187,7 +218,7 @@ async fn once_somebody_answers_again_old_answers_are_asked_for() {
     assert_eq!(asked.at(11.6, 7).await, Ok(0));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_answer_with_an_end_is_never_used_after_it() {
     let asked = Asked::new(Ok(Answer { usable_for: Duration::from_secs(20), ..good(1) }));
     assert_eq!(asked.at(0.0, 7).await, Ok(1));
@@ -215,6 +246,7 @@ async fn identical_questions_share_one_call() {
         waiting.spawn(async move {
             let ask = || {
                 asked.times.fetch_add(1, Ordering::Relaxed);
+                let release = release.clone();
                 async move {
                     release.notified().await;
                     Ok(good(3))
@@ -240,14 +272,14 @@ async fn identical_questions_share_one_call() {
 async fn a_question_goes_on_when_its_request_is_gone() {
     let asked = Asked::new(Ok(good(1)));
     let release = Arc::new(Notify::new());
-    let question = {
+    let ask = || {
         let release = release.clone();
         async move {
             release.notified().await;
             Ok(good(3))
         }
     };
-    let mut first = Box::pin(asked.cache.answer(id(7), || question));
+    let mut first = Box::pin(asked.cache.answer(id(7), ask));
     assert!(futures::poll!(&mut first).is_pending());
     drop(first);
     release.notify_one();
@@ -255,7 +287,7 @@ async fn a_question_goes_on_when_its_request_is_gone() {
     assert_eq!(asked.times(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_question_that_panics_is_asked_again() {
     let asked = Asked::new(Ok(good(1)));
     async fn panics() -> Result<Answer<u32>, ApiError> {

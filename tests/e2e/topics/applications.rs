@@ -55,7 +55,7 @@ fn disabled(user: &mut User, pod: &str) -> Seen {
         ))?;
         // Every replica is asked: the Service takes any.
         for _ in 0..4 {
-            user.wait_for(&format!("the endpoint knows that it is {state}"), Duration::from_secs(10), |cluster| {
+            user.wait_for(&format!("the endpoint knows that it is {state}"), Duration::from_secs(60), |cluster| {
                 let ran = cluster.shell(&encrypt);
                 let as_expected = if enabled { ran.success } else { ran.text.contains("DisabledException") };
                 if as_expected { Ok(()) } else { Err(ran.text) }

@@ -30,17 +30,17 @@ fn application(user: &mut User) -> Seen {
         "kubectl create rolebinding orders-intake-decrypts -n shop --clusterrole=cmk-decrypter \\\n  \
          --serviceaccount=shop:orders-intake",
     )?;
-    user.wait_for("with the role it decrypts", Duration::from_secs(15), |cluster| {
+    user.wait_for("with the role it decrypts", Duration::from_secs(60), |cluster| {
         let ran = cluster.shell(&decrypt);
         if ran.text.trim() == "hello" { Ok(()) } else { Err(ran.text) }
     })?;
     user.run("kubectl delete rolebinding orders-intake-decrypts -n shop")?;
-    user.wait_for("without it no more", Duration::from_secs(15), |cluster| {
+    user.wait_for("without it no more", Duration::from_secs(60), |cluster| {
         let ran = cluster.shell(&decrypt);
         if ran.text.contains("AccessDeniedException") { Ok(()) } else { Err(ran.text) }
     })?;
     user.run("kubectl delete accesskey intake-kms -n shop")?;
-    user.wait_for("without its AccessKey it is nobody", Duration::from_secs(15), |cluster| {
+    user.wait_for("without its AccessKey it is nobody", Duration::from_secs(60), |cluster| {
         let ran = cluster.shell(&format!("{app} encrypt -key=alias/customers"));
         if !ran.success && !ran.text.contains("AccessDenied") { Ok(()) } else { Err(ran.text) }
     })?;

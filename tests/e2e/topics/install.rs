@@ -32,10 +32,14 @@ pub fn run(user: &mut User) -> Seen {
     user.expect("both are Ready, and were not restarted", pods.iter().all(|pod| pod.ready && pod.restarts == 0))?;
     one_leads(user, &pods)?;
     user.run(&format!("kubectl get {LEASE} -n {OPERATOR_NAMESPACE}"))?;
-    let leading = "\"this replica leads\"";
-    let logs = user
-        .look_up(&format!("kubectl logs -n {OPERATOR_NAMESPACE} -l app.kubernetes.io/name=cmk-operator --tail=-1"))?;
-    user.expect_equal("only one ever led", logs.matches(leading).count(), 1)?;
+    // It says so after it has the lease, and the node passes it on.
+    let said = format!("kubectl logs -n {OPERATOR_NAMESPACE} -l app.kubernetes.io/name=cmk-operator --tail=-1");
+    let led = user.wait_for("a replica says that it leads", SUCCEEDED_WITHIN, |cluster| {
+        let logs = cluster.shell(&said).text;
+        let led = logs.matches("\"this replica leads\"").count();
+        if led > 0 { Ok(led) } else { Err(logs) }
+    })?;
+    user.expect_equal("only one ever led", led, 1)?;
     for pod in &pods {
         confined(user, pod)?;
     }

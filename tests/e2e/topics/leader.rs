@@ -40,7 +40,7 @@ fn killed(user: &mut User) -> Seen {
     user.screen.progress(format!("making {KEYS} keys; the leader is killed when the first one is there …"));
     user.screen.command(&format!("kill -9 {process}    # {}", dies.name));
     user.look_up(&format!(
-        "{} >/dev/null & until kubectl get cmk made-at-the-kill-1 -n shop >/dev/null 2>&1; do :; done; kill -9 {process}; wait $!",
+        "{} >/dev/null & timeout 60 bash -c 'until kubectl get cmk made-at-the-kill-1 -n shop >/dev/null 2>&1; do :; done' && kill -9 {process} && wait $!",
         keys("made-at-the-kill", KEYS)
     ))?;
     let at = Instant::now();

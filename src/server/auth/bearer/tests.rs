@@ -138,7 +138,7 @@ async fn an_answer_counts_for_seconds() {
     assert_eq!(issuer.reviews(), 3);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_token_counts_beyond_its_expiry() {
     let (clock, issuer, tokens) = setup();
     let (short, long, endless) = (lasting(4), lasting(100), token("{}"));
