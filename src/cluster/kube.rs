@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, future::BoxFuture};
 use jiff::Timestamp;
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -130,11 +130,26 @@ impl KubeCluster {
     }
 }
 
-pub(super) async fn call<T>(request: impl Future<Output = Result<T, kube::Error>> + Send) -> Result<T, ApiError> {
-    match tokio::time::timeout(CALL_TIMEOUT, request).await {
-        Ok(answer) => answer.map_err(ApiError::from),
-        Err(_) => Err(ApiError::Unavailable(format!("no answer within {} s", CALL_TIMEOUT.as_secs()))),
-    }
+/// A request to the API server, which may take [`CALL_TIMEOUT`].
+pub(super) fn call<'a, T: 'a>(
+    request: impl Future<Output = Result<T, kube::Error>> + Send + 'a,
+) -> BoxFuture<'a, Result<T, ApiError>> {
+    call_within(CALL_TIMEOUT, request)
+}
+
+/// A request to the API server, which may take so long. It is boxed: kube's futures have several KiB, which all who wait for
+/// them would hold within their own, one in the other up to the connection, and unoptimized code has copies of all that on
+/// the stack.
+pub(super) fn call_within<'a, T: 'a>(
+    limit: Duration,
+    request: impl Future<Output = Result<T, kube::Error>> + Send + 'a,
+) -> BoxFuture<'a, Result<T, ApiError>> {
+    Box::pin(async move {
+        match tokio::time::timeout(limit, request).await {
+            Ok(answer) => answer.map_err(ApiError::from),
+            Err(_) => Err(ApiError::Unavailable(format!("no answer within {} s", limit.as_secs()))),
+        }
+    })
 }
 
 fn post() -> PostParams {

@@ -1,6 +1,6 @@
 //! Reviews over a real API server: TokenReview and SubjectAccessReview.
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use k8s_openapi::api::{
     authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus},
@@ -8,7 +8,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, api::PostParams};
 
-use super::{AccessQuestion, ApiError, KubeCluster, Reviews, UserInfo};
+use super::{AccessQuestion, ApiError, KubeCluster, Reviews, UserInfo, kube::call_within};
 use crate::api::GROUP;
 
 /// How long a review may take, retries of the client included: a request waits for it.
@@ -17,7 +17,8 @@ const REVIEW_TIMEOUT: Duration = Duration::from_secs(2);
 impl Reviews for KubeCluster {
     async fn review_access(&self, user: &UserInfo, question: AccessQuestion<'_>) -> Result<bool, ApiError> {
         let api: Api<SubjectAccessReview> = Api::all(self.client());
-        let answer = in_time(api.create(&PostParams::default(), &access_review(user, question))).await?;
+        let answer =
+            call_within(REVIEW_TIMEOUT, api.create(&PostParams::default(), &access_review(user, question))).await?;
         let status = answer.status.unwrap_or_default();
         if let Some(error) = status.evaluation_error {
             // Such as a binding to a role that does not exist. The answer counts all the same.
@@ -30,15 +31,8 @@ impl Reviews for KubeCluster {
         let api: Api<TokenReview> = Api::all(self.client());
         let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![audience.to_owned()]) };
         let review = TokenReview { spec, ..TokenReview::default() };
-        let answer = in_time(api.create(&PostParams::default(), &review)).await?;
+        let answer = call_within(REVIEW_TIMEOUT, api.create(&PostParams::default(), &review)).await?;
         Ok(whose(answer.status.unwrap_or_default(), audience))
-    }
-}
-
-async fn in_time<T>(request: impl Future<Output = Result<T, kube::Error>> + Send) -> Result<T, ApiError> {
-    match tokio::time::timeout(REVIEW_TIMEOUT, request).await {
-        Ok(answer) => answer.map_err(ApiError::from),
-        Err(_) => Err(ApiError::Unavailable(format!("no answer within {} s", REVIEW_TIMEOUT.as_secs()))),
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::BoxFuture;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, histogram::Histogram},
@@ -74,18 +75,21 @@ impl StoreMetrics {
     }
 
     /// As [`compute`](Self::compute), of what takes the API server or another service, which is worth a span.
-    async fn reach<T>(
-        &self,
+    /// Boxed for the reason that the calls of the API server are: who waits for it, and copies it, is deep already.
+    fn reach<'a, T: Send + 'a>(
+        &'a self,
         operation: &'static str,
-        call: impl Future<Output = Result<T, StoreError>> + Send,
-    ) -> Result<T, StoreError> {
-        let Some(span) = Span::begin(|| format!("store {operation}")) else {
-            return self.compute(operation, call).await;
-        };
-        let done = trace::within(Some(&span), self.compute(operation, call)).await;
-        let is_failure = done.as_ref().is_err_and(|error| !matches!(error, StoreError::Conflict));
-        span.end(done.as_ref().map_or_else(StoreError::name, |_| "ok"), is_failure);
-        done
+        call: impl Future<Output = Result<T, StoreError>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        Box::pin(async move {
+            let Some(span) = Span::begin(|| format!("store {operation}")) else {
+                return self.compute(operation, call).await;
+            };
+            let done = trace::within(Some(&span), self.compute(operation, call)).await;
+            let is_failure = done.as_ref().is_err_and(|error| !matches!(error, StoreError::Conflict));
+            span.end(done.as_ref().map_or_else(StoreError::name, |_| "ok"), is_failure);
+            done
+        })
     }
 
     async fn compute<T>(
