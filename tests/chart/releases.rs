@@ -24,8 +24,10 @@ use serde_json::{Value, json};
 use crate::{
     helm::{CHART, Helm, NAMESPACE, RELEASE, operator_arguments},
     support::{
-        ControlPlane, eventually,
-        world::{Bed, Operator, SOON, World, entry, in_force, key_id, succeed},
+        ControlPlane,
+        admission::in_force,
+        eventually,
+        world::{Bed, Operator, SOON, World, entry, key_id, succeed},
     },
 };
 
@@ -64,7 +66,7 @@ impl Installed {
 
     pub async fn install(&self, chart: &str, values: &[&str]) {
         succeed(self.helm(&["install", RELEASE, chart, "--create-namespace"]).args(values));
-        in_force(self.world.client.clone()).await;
+        in_force(self.world.client.clone(), NAMESPACE).await;
         let control_plane = &self.world.bed.control_plane;
         eventually("the operator's rights to be in force", SOON, async || {
             let account = format!("system:serviceaccount:{NAMESPACE}:{RELEASE}");

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test bed that fails stops the test, saying why")]
 
+pub mod admission;
 mod certificates;
 pub mod clients;
 pub mod clock;

@@ -9,10 +9,7 @@ use std::{
 };
 
 use cmk_operator::{
-    api::{
-        AccessKey, ClusterKeyStore, CustomerMasterKey, DataKey, DataKeySpec, KeyStoreRef, conditions, crds, metadata,
-        policies,
-    },
+    api::{AccessKey, ClusterKeyStore, CustomerMasterKey, DataKey, KeyStoreRef, conditions, crds, metadata, policies},
     cluster::{KubeCluster, Views},
     crypto::SystemRandom,
     runtime::{
@@ -48,7 +45,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{ControlPlane, clock::TestClock, eventually};
+use super::{ControlPlane, admission::in_force, clock::TestClock, eventually};
 
 /// The operator's ServiceAccount, as deploy/rbac.yaml and the policies know it.
 pub const OPERATOR_NAMESPACE: &str = "cmk-system";
@@ -91,23 +88,9 @@ pub async fn install() -> Bed {
     let policies = policies::policies(&policies::PolicyOptions::default());
     let manifests: Vec<_> = policies.iter().flat_map(policies::Policy::manifests).collect();
     kubectl_apply(&crds::to_yaml("policies", &manifests).unwrap());
-    in_force(control_plane.admin_client().await).await;
+    in_force(control_plane.admin_client().await, OPERATOR_NAMESPACE).await;
     let operator_kubeconfig = control_plane.kubeconfig_for_service_account(OPERATOR_NAMESPACE, "cmk-operator").await;
     Bed { control_plane, operator_kubeconfig }
-}
-
-/// Waits until the API server has heard of the policies, which takes it a second or so. It takes them in all at once.
-/// Not by trying to delete a namespace: for half a minute after that, every write there has the API server read the
-/// namespace, and the benchmark counts requests.
-pub async fn in_force(client: Client) {
-    let api: Api<DataKey> = Api::namespaced(client, OPERATOR_NAMESPACE);
-    let params = PostParams { dry_run: true, ..PostParams::default() };
-    let refused = DataKey::new("refused", DataKeySpec::default());
-    eventually("the policies to be in force", SOON, async || match api.create(&params, &refused).await {
-        Err(kube::Error::Api(status)) if status.message.contains("ValidatingAdmissionPolicy") => Ok(()),
-        other => Err(format!("{other:?}")),
-    })
-    .await;
 }
 
 /// Installs our CRDs and waits until they are served.
