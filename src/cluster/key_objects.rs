@@ -8,7 +8,7 @@ use kube::{
     runtime::reflector::ObjectRef,
 };
 
-use super::{ApiError, Guarded, KubeCluster, kube::call};
+use super::{ApiError, Guarded, KubeCluster, call::call};
 use crate::api::{
     CustomerMasterKey,
     edit::{self, Edit},

@@ -1,8 +1,8 @@
 //! The traits of this folder over a real API server.
 
-use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
+use std::{fmt::Debug, sync::Arc};
 
-use futures::{StreamExt, TryStreamExt, future::BoxFuture};
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -24,15 +24,12 @@ use uuid::Uuid;
 
 use super::{
     ApiError, Cluster, ClusterKeyStores, EventMetrics, EventNote, Events, Guarded, History, KeyObjectView,
-    KeyStoreView, NamespaceView, Objects, Secrets, ServiceAccounts,
+    KeyStoreView, NamespaceView, Objects, Secrets, ServiceAccounts, call::call,
 };
 use crate::api::{
     ClusterKeyStore, ClusterKeyStoreSpec, CustomerMasterKey, DataKey, KeyStoreRef, cluster_key_store::DEFAULT_STORE,
     metadata,
 };
-
-/// How long one call may take, retries of the client included. Its own retries go on for very much longer.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Objects a page when listing: a page of 500 answers in 60 ms where all 10,000 take seconds.
 const PAGE: u32 = 500;
@@ -128,28 +125,6 @@ impl KubeCluster {
         }
         Ok(count)
     }
-}
-
-/// A request to the API server, which may take [`CALL_TIMEOUT`].
-pub(super) fn call<'a, T: 'a>(
-    request: impl Future<Output = Result<T, kube::Error>> + Send + 'a,
-) -> BoxFuture<'a, Result<T, ApiError>> {
-    call_within(CALL_TIMEOUT, request)
-}
-
-/// A request to the API server, which may take so long. It is boxed: kube's futures have several KiB, which all who wait for
-/// them would hold within their own, one in the other up to the connection, and unoptimized code has copies of all that on
-/// the stack.
-pub(super) fn call_within<'a, T: 'a>(
-    limit: Duration,
-    request: impl Future<Output = Result<T, kube::Error>> + Send + 'a,
-) -> BoxFuture<'a, Result<T, ApiError>> {
-    Box::pin(async move {
-        match tokio::time::timeout(limit, request).await {
-            Ok(answer) => answer.map_err(ApiError::from),
-            Err(_) => Err(ApiError::Unavailable(format!("no answer within {} s", limit.as_secs()))),
-        }
-    })
 }
 
 fn post() -> PostParams {

@@ -8,7 +8,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, api::PostParams};
 
-use super::{AccessQuestion, ApiError, KubeCluster, Reviews, UserInfo, kube::call_within};
+use super::{AccessQuestion, ApiError, KubeCluster, Reviews, UserInfo, call::call_within};
 use crate::api::GROUP;
 
 /// How long a review may take, retries of the client included: a request waits for it.

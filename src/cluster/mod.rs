@@ -4,6 +4,7 @@
 //! rule 17): creation fails when the object exists, everything else names the UID and the resource version it
 //! was decided on. A simulator can stand in for the traits.
 
+mod call;
 mod error;
 mod events;
 mod guarded;

@@ -30,7 +30,7 @@ struct State {
     opened: Instant,
     /// Microseconds from `opened`.
     ended: AtomicU64,
-    /// A request was answered before all of it was read.
+    /// Nothing more is read of what the client may still send: the rest of a request, or another one.
     cut_short: AtomicBool,
 }
 
@@ -48,7 +48,7 @@ impl Progress {
         Busy(self.clone())
     }
 
-    /// The request is answered before all of it was read, and the connection closed after that.
+    /// The request is the last one of the connection, whatever the client still sends: the rest of it, or another one.
     pub(super) fn cut_short(&self) {
         self.0.cut_short.store(true, Ordering::Relaxed);
     }

@@ -70,9 +70,8 @@ impl Installed {
         let control_plane = &self.world.bed.control_plane;
         eventually("the operator's rights to be in force", SOON, async || {
             let account = format!("system:serviceaccount:{NAMESPACE}:{RELEASE}");
-            let asked = ["auth", "can-i", "create", "secrets", "--namespace", NAMESPACE, "--as", &account, "--quiet"];
-            let output = control_plane.kubectl(asked).output().unwrap();
-            if output.status.success() { Ok(()) } else { Err(format!("{output:?}")) }
+            let may = control_plane.may(&account, "create", "secrets", NAMESPACE);
+            may.then_some(()).ok_or_else(|| format!("{account} may not create Secrets"))
         })
         .await;
         let bed = self.world.bed;

@@ -27,8 +27,7 @@ async fn refusals(control_plane: &ControlPlane) -> u64 {
 }
 
 fn may(control_plane: &ControlPlane, verb: &str, resource: &str, namespace: &str) -> bool {
-    let arguments = ["auth", "can-i", verb, resource, "--namespace", namespace, "--as", OPERATOR, "--quiet"];
-    control_plane.kubectl(arguments).output().unwrap().status.success()
+    control_plane.may(OPERATOR, verb, resource, namespace)
 }
 
 #[tokio::test(flavor = "multi_thread")]

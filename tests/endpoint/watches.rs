@@ -1,5 +1,6 @@
 //! What the endpoint answers from, when a watch fails while all else goes on, and after an outage.
 
+use cmk_operator::api::policies::PolicyOptions;
 use jiff::SignedDuration;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::{
@@ -104,11 +105,9 @@ async fn a_watch_that_fails_while_all_else_goes_on_is_heeded_after_max_staleness
 
     let give_back = without_secrets(&world.client).await;
     eventually("the right to be gone", SOON, async || {
-        let asked = ["auth", "can-i", "watch", "secrets", "--namespace", OPERATOR_NAMESPACE, "--kubeconfig"];
-        let mut can_i = world.bed.control_plane.kubectl(asked);
-        let ran = can_i.arg(&world.bed.operator_kubeconfig).output().unwrap();
-        let said = String::from_utf8_lossy(&ran.stdout).into_owned();
-        if said.trim() == "no" { Ok(()) } else { Err(said) }
+        let operator = PolicyOptions::DEFAULT_USER;
+        let may = world.bed.control_plane.may(operator, "watch", "secrets", OPERATOR_NAMESPACE);
+        (!may).then_some(()).ok_or_else(|| format!("{operator} may still watch Secrets"))
     })
     .await;
     // What is open goes on. Nothing is to be begun anew.

@@ -160,6 +160,18 @@ impl ControlPlane {
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success(), "kill {signal} {pid}");
     }
 
+    /// Whether the API server's authorizers let a user do something in a namespace.
+    pub fn may(&self, user: &str, verb: &str, resource: &str, namespace: &str) -> bool {
+        let asked = ["auth", "can-i", verb, resource, "--namespace", namespace, "--as", user];
+        let output = self.kubectl(asked).output().unwrap();
+        // Its exit status is that of a failure where the answer is no.
+        match output.stdout.as_slice() {
+            [b'y', b'e', b's', ..] => true,
+            [b'n', b'o', ..] => false,
+            _ => panic!("{asked:?}: {output:?}"),
+        }
+    }
+
     /// A kubeconfig for a member of `system:masters`.
     pub fn admin_kubeconfig(&self) -> &Path {
         &self.admin_kubeconfig
